@@ -17,6 +17,8 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 class SettingsError(ValueError):
     """A setting has a value that cannot be used; the message names the variable."""
 
+    exit_code = 2
+
 
 def _setting(variable: str, default: object = "") -> object:
     """Declare a field that is filled from `variable` of the environment or `.env`."""
@@ -44,9 +46,7 @@ class Settings:
     @classmethod
     def variables(cls) -> dict[str, object]:
         """The environment variables that are read, each with its default."""
-        return {
-            f.metadata["variable"]: f.default for f in cls.__dataclass_fields__.values()
-        }
+        return {f.metadata["variable"]: f.default for f in cls.__dataclass_fields__.values()}
 
     @classmethod
     def read(cls, environment: dict[str, str] | None = None, env_file: Path | None = None):
@@ -64,6 +64,9 @@ class Settings:
             variable = f.metadata["variable"]
             text = environment.get(variable) or file_values.get(variable) or ""
             values[name] = _convert(variable, text.strip(), f.default)
+        if values["milvus_uri"] == cls.milvus_uri:
+            # One embedded database for the project, wherever a script is called from.
+            values["milvus_uri"] = str(PROJECT_ROOT / cls.milvus_uri)
         return cls(**values)
 
 

@@ -1,0 +1,507 @@
+"""Loading rows into a collection: any iterable, in batches, at the full speed of the client.
+
+    report = load_rows(client, "papers", rows, upsert=True)
+
+While one batch is on its way, the next one is taken from the iterable and checked, so that memory
+stays flat however long the iterable is, and checking costs next to nothing. What may be sent again
+after a failure is sent again; what might store a row twice is not.
+"""
+
+import logging
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import grpc
+from pymilvus import MilvusClient, MilvusException
+from pymilvus.exceptions import DescribeCollectionException
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    TryAgain,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+
+from common.schema import RowsRefused, check_rows
+
+FIRST_WAIT = 0.5  # seconds before the first repetition; each further one waits twice as long
+LONGEST_WAIT = 8.0
+
+_log = logging.getLogger(__name__)
+_THREAD = "load_rows"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a load did. `retries` counts requests that were sent again."""
+
+    rows: int
+    batches: int
+    retries: int
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows stored in a second, with everything: reading, checking, sending, waiting."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+class LoadFailed(RuntimeError):  # noqa: N818 - it reads as a sentence where it is raised
+    """A load that stopped half-way; the message says why, what is stored and how to go on.
+
+    Attributes:
+        rows_stored: so many rows, counted from the first row of the iterable, are stored: Milvus
+            confirmed them. To go on, call `load_rows()` with a fresh iterable and
+            `start_at=rows_stored`.
+        first_row, last_row: the rows of the request that failed; None where none was sent.
+        maybe_stored: whether that request may have been stored nevertheless: its answer was lost.
+    """
+
+    exit_code = 1  # the message is made for people: no traceback around it
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        rows_stored: int,
+        first_row: int | None = None,
+        last_row: int | None = None,
+        maybe_stored: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.rows_stored = rows_stored
+        self.first_row = first_row
+        self.last_row = last_row
+        self.maybe_stored = maybe_stored
+
+
+def load_rows(
+    client: MilvusClient,
+    collection: str,
+    rows: Iterable[dict],
+    *,
+    batch_size: int = 1000,
+    upsert: bool = False,
+    check: bool = True,
+    timeout: float = 60.0,
+    retries: int = 5,
+    start_at: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> LoadReport:
+    """Insert or upsert all rows of an iterable, batch by batch, and wait until each is confirmed.
+
+    A request whose answer was lost may have been stored. An upsert is then simply sent again.
+    An insert is sent again as an upsert, so that no row is stored twice; should the collection
+    have had a row with one of these primary keys before, it is replaced. Where Milvus makes the
+    keys itself (auto_id), nothing can tell the rows apart, and LoadFailed is raised instead.
+    Requests that Milvus surely did not store (it was not there, or is too busy) are sent again
+    as they are. A batch too large for one message is sent in smaller ones.
+
+    Args:
+        client: its `timeout` bounds how long a single attempt to connect again takes.
+        collection: name or alias of the collection.
+        rows: dicts from field name to value; read once, at most two batches ahead.
+        batch_size: rows in a batch.
+        upsert: whether a row replaces a row that has its primary key.
+        check: whether rows are checked with `common.schema.check_rows()` before they are sent.
+        timeout: seconds for one request.
+        retries: how often one request is sent again, with waits of 0.5, 1, 2, 4 and 8 seconds.
+        start_at: leave out so many rows at the beginning, which an earlier call has stored.
+        progress: called after each batch with the number of rows stored, `start_at` included.
+
+    Raises:
+        RowsRefused: a row does not fit the schema. The batches before are stored (`rows_stored`
+            says how many rows), nothing of its own batch is.
+        LoadFailed: Milvus did not take a batch; the message says how to go on.
+        ValueError: an argument is out of its range, or `rows` ends before `start_at`.
+    """
+    _check_arguments(batch_size, timeout, retries, start_at)
+    started = time.perf_counter()
+    source = iter(rows)
+    _skip(source, start_at)
+    sender = _Sender(client, collection, upsert, timeout, retries, start_at)
+    try:
+        with _quiet_pymilvus(), _sending_thread(sender) as thread:
+            schema = thread.submit(sender.describe).result()
+            batches = _batches(source, batch_size, start_at, schema if check else None, upsert)
+            count = _pump(batches, sender, thread, progress)
+    except (LoadFailed, RowsRefused):
+        raise
+    except BaseException as error:  # Ctrl-C, or the iterable or `progress` raised
+        error.add_note(f"load_rows: {sender.account()}")
+        raise
+    if not sender.rows_stored:
+        raise RowsRefused(check_rows(schema, []))
+    seconds = time.perf_counter() - started
+    return LoadReport(sender.rows_stored - start_at, count, sender.repetitions, seconds)
+
+
+def _check_arguments(batch_size: int, timeout: float, retries: int, start_at: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it is 1 or more")
+    if not 0 < timeout < math.inf:
+        raise ValueError(f"timeout is {timeout}; it is a number of seconds above 0")
+    if retries < 0:
+        raise ValueError(f"retries is {retries}; it is 0 or more")
+    if start_at < 0:
+        raise ValueError(f"start_at is {start_at}; it is 0 or more")
+
+
+def _skip(source: Iterator[dict], count: int) -> None:
+    """Pass over the first rows."""
+    skipped = sum(1 for _ in islice(source, count))
+    if skipped < count:
+        raise ValueError(f"start_at is {count}, but there are only {skipped} rows")
+
+
+def _batches(
+    source: Iterator[dict],
+    batch_size: int,
+    first_row: int,
+    schema: Mapping | None,
+    upsert: bool,
+) -> Iterator[list[dict]]:
+    """Take batches from the source and check them against the schema, if one is given."""
+    while batch := list(islice(source, batch_size)):
+        if schema is not None:
+            problems = check_rows(schema, batch, first_row=first_row, upsert=upsert)
+            if problems:
+                raise RowsRefused(problems, rows_stored=first_row)
+        yield batch
+        first_row += len(batch)
+
+
+def _pump(
+    batches: Iterator[list[dict]],
+    sender: "_Sender",
+    thread: Executor,
+    progress: Callable[[int], object] | None,
+) -> int:
+    """Send all batches, each while the next one is prepared; the number of batches."""
+    count, under_way = 0, None
+    while True:
+        try:
+            batch = next(batches, None)
+        except Exception:
+            _finish(under_way, sender, progress)  # what is on its way comes first, and counts
+            raise
+        _finish(under_way, sender, progress)
+        if batch is None:
+            return count
+        under_way = thread.submit(sender.send, batch)
+        count += 1
+
+
+def _finish(
+    under_way: Future | None, sender: "_Sender", progress: Callable[[int], object] | None
+) -> None:
+    if under_way is not None:
+        under_way.result()
+        if progress is not None:
+            progress(sender.rows_stored)
+
+
+@contextmanager
+def _sending_thread(sender: "_Sender") -> Iterator[Executor]:
+    """The thread that sends. It has ended when this ends, also after Ctrl-C."""
+    with ThreadPoolExecutor(1, thread_name_prefix=_THREAD) as thread:
+        try:
+            yield thread
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                # Ctrl-C: the request under way is waited for, but it is not repeated.
+                sender.stopped.set()
+            raise
+
+
+class _OneAttempt(float):
+    """A timeout in seconds for a single attempt.
+
+    pymilvus repeats a request on most errors until its timeout is over: also an insert whose
+    answer was lost, which then is stored twice. It asks `elapsed >= timeout`, in which Python
+    lets the right side answer first, because its type is a subclass of the other.
+    """
+
+    def __le__(self, elapsed: object) -> bool:
+        return True
+
+
+class _Sender:
+    """Sends batches, one after the other, and keeps account of what Milvus confirmed."""
+
+    def __init__(
+        self,
+        client: MilvusClient,
+        collection: str,
+        upsert: bool,
+        timeout: float,
+        retries: int,
+        rows_stored: int,
+    ) -> None:
+        self.rows_stored = rows_stored  # confirmed, from the first row of the iterable on
+        self.repetitions = 0
+        self.stopped = threading.Event()
+        self._client = client
+        self._collection = collection
+        self._upsert = upsert
+        self._timeout = _OneAttempt(timeout)
+        self._attempts = retries + 1
+        self._largest_part = None  # rows in a message, once the server has refused a larger one
+        self._sent = 0  # rows of the request under way
+        self._maybe_stored = False  # whether they may be stored although nothing confirmed it
+        self._keys_are_given = True
+        self._error: BaseException | None = None
+
+    def describe(self) -> Mapping:
+        """The collection as Milvus describes it."""
+        try:
+            # Reading may be repeated, so here pymilvus may do as it likes.
+            schema = self._client.describe_collection(
+                self._collection, timeout=float(self._timeout)
+            )
+        except (MilvusException, grpc.RpcError) as error:
+            raise LoadFailed(
+                f'nothing was loaded into "{self._collection}": {_judge(error).reason}',
+                rows_stored=self.rows_stored,
+            ) from error
+        self._keys_are_given = not any(field.get("auto_id") for field in schema["fields"])
+        return schema
+
+    def send(self, batch: list[dict]) -> None:
+        """Have a batch stored, in several requests if it is too large for one.
+
+        Raises:
+            LoadFailed: a request failed, and repeating it did not help or would not be right.
+        """
+        start = 0
+        while start < len(batch):
+            part = batch[start : start + (self._largest_part or len(batch))]
+            if self._request(part):
+                start += len(part)
+                self.rows_stored += len(part)
+            else:
+                self._largest_part = (len(part) + 1) // 2
+
+    def account(self) -> str:
+        """What is stored, in words."""
+        text = f"{self.rows_stored:,} rows are stored"
+        if self._maybe_stored:
+            text += f", and rows {self._rows} may be"
+        return f"{text}; go on with start_at={self.rows_stored}"
+
+    @property
+    def _rows(self) -> str:
+        return f"{self.rows_stored} to {self.rows_stored + self._sent - 1}"
+
+    def _request(self, rows: list[dict]) -> bool:
+        """Have rows stored with one request; False if they are too many for one."""
+        self._sent = len(rows)
+        retrying = Retrying(
+            retry=retry_if_exception_type(TryAgain),
+            stop=stop_after_attempt(self._attempts) | stop_when_event_set(self.stopped),
+            wait=wait_exponential_jitter(FIRST_WAIT, LONGEST_WAIT, jitter=FIRST_WAIT),
+            sleep=sleep_using_event(self.stopped),
+            before_sleep=self._tell_retry,
+            reraise=True,
+        )
+        try:
+            retrying(self._attempt, rows)
+        except (TryAgain, MilvusException, grpc.RpcError):
+            verdict = _judge(self._error)
+            if verdict.too_large and len(rows) > 1:
+                return False
+            raise self._failure(verdict) from self._error
+        return True
+
+    def _attempt(self, rows: list[dict]) -> None:
+        """Send rows once. TryAgain is raised where sending them once more is right."""
+        if self.stopped.is_set():
+            raise self._failure(_Verdict("the load was stopped"))
+        in_doubt = self._maybe_stored
+        self._maybe_stored = True
+        upsert = self._upsert or in_doubt
+        write = self._client.upsert if upsert else self._client.insert
+        try:
+            answer = write(self._collection, rows, timeout=self._timeout)
+        except (MilvusException, grpc.RpcError) as error:
+            self._error, verdict = error, _judge(error)
+            self._maybe_stored = in_doubt or verdict.maybe_stored
+            if verdict.again and (self._keys_are_given or not self._maybe_stored):
+                raise TryAgain from error
+            raise
+        confirmed = answer.get("upsert_count" if upsert else "insert_count", 0)
+        if confirmed != len(rows):
+            reason = f"Milvus confirmed {confirmed} of {len(rows)} rows"
+            raise self._failure(_Verdict(reason, maybe_stored=True))
+        self._maybe_stored = False
+
+    def _tell_retry(self, state: RetryCallState) -> None:
+        self.repetitions += 1
+        _log.warning(
+            "rows %s: %s; attempt %d of %d in %.1f s",
+            self._rows,
+            _judge(self._error).reason,
+            state.attempt_number + 1,
+            self._attempts,
+            state.next_action.sleep,
+        )
+
+    def _failure(self, verdict: "_Verdict") -> LoadFailed:
+        before, after = self.rows_stored, self.rows_stored + self._sent
+        text = f'rows {self._rows} were not stored in "{self._collection}": {verdict.reason}.'
+        advice = f"go on with start_at={before}"
+        if self._maybe_stored:
+            text = f"it is not known whether rows {self._rows} are stored: {verdict.reason}."
+            advice += " and upsert=True, so that no row is stored twice"
+        if self._maybe_stored and not self._keys_are_given:
+            advice = (
+                "Milvus makes the keys itself (auto_id), so that sending them again could store "
+                "them twice: count the rows of the collection, and go on with "
+                f"start_at={before} if they are missing or start_at={after} if they are there"
+            )
+        return LoadFailed(
+            f"{text} {before:,} rows before them are stored; {advice}.",
+            rows_stored=before,
+            first_row=before,
+            last_row=after - 1,
+            maybe_stored=self._maybe_stored,
+        )
+
+
+# What an error means
+
+
+class _Verdict(NamedTuple):
+    """What an error means for the rows that were sent."""
+
+    reason: str
+    again: bool = False  # whether the same request may succeed a little later
+    maybe_stored: bool = False  # whether the rows may be stored in spite of the error
+    too_large: bool = False  # whether the request was too large
+
+
+_TOO_LARGE = re.compile(r"larger than max|exceeds? maxInsertSize", re.IGNORECASE)
+_NEVER_SENT = re.compile(r"failed to connect|connection refused|name resolution", re.IGNORECASE)
+_NO_DISK = re.compile(r"no space left|disk quota|disk.*exceed|not enough disk", re.IGNORECASE)
+_NO_MEMORY = re.compile(r"memory quota|memory.*exceed|out of memory", re.IGNORECASE)
+_NOT_READY = re.compile(r"service not ready|not healthy|initializing", re.IGNORECASE)
+
+# The server looked at the request and refused it.
+_REFUSALS = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+_SCHEMA_REFUSED = 6  # Milvus Lite
+_RATE_LIMIT = 8
+_FORCE_DENY = 9
+_COLLECTION_NOT_FOUND = 100
+_PARAMETERS_REFUSED = range(1100, 1200)
+
+
+def _judge(error: BaseException) -> _Verdict:
+    """What an error of a write means: whether the rows may be stored, and what to do."""
+    origin = _origin(error)
+    if isinstance(origin, grpc.RpcError):
+        return _judge_grpc(origin.code(), str(origin.details() or ""))
+    if type(origin) in (MilvusException, DescribeCollectionException):
+        return _judge_status(origin)
+    # One of pymilvus' own kinds of error: it did not even send the request.
+    return _Verdict(f"pymilvus refused them ({_one_line(origin.message)})")
+
+
+def _judge_grpc(code: grpc.StatusCode, details: str) -> _Verdict:
+    """Errors of the connection, and refusals before Milvus looked at the request."""
+    said = f"gRPC {code.name}: {_one_line(details)}"
+    if code in _REFUSALS:
+        return _Verdict(f"Milvus refused them ({said})")
+    if _TOO_LARGE.search(details):
+        return _Verdict(f"they are too large for one message ({said})", too_large=True)
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return _Verdict(f"Milvus is too busy ({said})", again=True)
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        reason = f"no answer in time ({said}); raise timeout or lower batch_size"
+        return _Verdict(reason, again=True, maybe_stored=True)
+    if code == grpc.StatusCode.UNAVAILABLE and _NEVER_SENT.search(details):
+        return _Verdict(f"Milvus cannot be reached ({said})", again=True)
+    return _Verdict(f"the connection broke ({said})", again=True, maybe_stored=True)
+
+
+def _judge_status(error: MilvusException) -> _Verdict:
+    """Errors that Milvus answered with."""
+    message = _one_line(error.message)
+    if message.startswith("Unexpected error, message=<"):
+        # What pymilvus makes of any exception in its own code, before it sends.
+        return _Verdict(f"pymilvus refused them ({message})")
+    said = f"code {int(error.code)}: {message}"
+    if error.code == _COLLECTION_NOT_FOUND:
+        return _Verdict(f"the collection does not exist ({said}); create it first")
+    if _NO_DISK.search(message):
+        # A full disk may have cut the write short.
+        denied = error.code == _FORCE_DENY
+        reason = f"Milvus has not enough disk ({said}); free some or raise its quota"
+        return _Verdict(reason, maybe_stored=not denied)
+    if _NO_MEMORY.search(message):
+        reason = f"Milvus has not enough memory ({said}); give it more or load less"
+        return _Verdict(reason, maybe_stored=error.code != _FORCE_DENY)
+    if _TOO_LARGE.search(message):
+        return _Verdict(f"they are too large for one request ({said})", too_large=True)
+    if error.code == _RATE_LIMIT or _NOT_READY.search(message):
+        return _Verdict(f"Milvus is too busy ({said})", again=True)
+    refused = {_SCHEMA_REFUSED, _FORCE_DENY, *_PARAMETERS_REFUSED}
+    if error.code in refused or error.is_input_error:
+        return _Verdict(f"Milvus refused them ({said})")
+    # Part of a batch may be stored when the error came up. Milvus says if it will pass.
+    return _Verdict(f"Milvus failed ({said})", again=error.retriable, maybe_stored=True)
+
+
+def _origin(error: BaseException) -> BaseException:
+    """The error that pymilvus met first: it wraps errors in others that say less."""
+    found, seen = error, set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, (MilvusException, grpc.RpcError)):
+            found = error
+        error = error.__context__
+    return found
+
+
+def _one_line(text: str, longest: int = 300) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+@contextmanager
+def _quiet_pymilvus() -> Iterator[None]:
+    """Keep pymilvus from logging the traceback of every failed attempt of the sending thread.
+
+    Failures are told by this module; whatever other threads do with pymilvus is logged as ever.
+    """
+
+    def is_elsewhere(record: logging.LogRecord) -> bool:
+        return not str(record.threadName).startswith(_THREAD)
+
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("pymilvus")]
+    for name in names:
+        logging.getLogger(name).addFilter(is_elsewhere)
+    try:
+        yield
+    finally:
+        for name in names:
+            logging.getLogger(name).removeFilter(is_elsewhere)

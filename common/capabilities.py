@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from common.settings import PROJECT_ROOT
+
 LITE = "Milvus Lite 3.2.2"
 LOCAL_SERVER = "local server 2.3.5"
 STACK = "Milvus 3.0.2"
@@ -63,6 +65,7 @@ class Capability:
 _BUILT_NOT = "accepts the name for an empty collection and fails once it has to build"
 _HANGS = "retries the build for ever"
 _CRASHES = "crashes, and again at each start: never send it this type"
+_STORED = "stores it, and retries the build of its index for ever"
 _IGNORED = "accepts it and ignores it"
 _INDEX = "vector index"
 _SCALAR_INDEX = "scalar index"
@@ -102,7 +105,7 @@ FEATURES = (
         False,
         "2.4",
         "",
-        "stores it, and retries the build of its index for ever",
+        _STORED,
     ),
     Feature("BFLOAT16_VECTOR", "vector type", False, False, "2.4"),
     Feature("INT8_VECTOR", "vector type", False, False, "2.6"),
@@ -223,27 +226,85 @@ def _who_has(row: Feature, kind: str) -> str:
     return f"Milvus {row.since} or later does"
 
 
-def markdown_table() -> str:
-    """The table as Markdown, for README.md; "–" and a note where an engine lacks the feature."""
+_KOREAN = {
+    "vector index": "벡터 인덱스",
+    "scalar index": "스칼라 인덱스",
+    "vector type": "벡터 타입",
+    "field": "필드",
+    "search": "검색",
+    "operation": "운영",
+    "security": "보안",
+    "feature": "기능",
+    "yes": "지원",
+    "since": "{}부터",
+    "with the -gpu image": "`-gpu` 이미지에서",
+    LOCAL_SERVER: "로컬 서버 2.3.5",
+    _BUILT_NOT: "빈 컬렉션에서는 이름을 받아들이지만 실제로 빌드할 때 실패",
+    _HANGS: "빌드를 끝없이 재시도",
+    _CRASHES: "서버가 죽고 재시작해도 다시 죽음: 이 타입을 절대 보내지 말 것",
+    _IGNORED: "받아들이지만 무시",
+    _STORED: "저장은 되지만 인덱스 빌드를 끝없이 재시도",
+    "drops the field": "필드를 버림",
+    "ignores it: one group several times": "무시됨: 같은 그룹이 여러 번 나옴",
+    "accepts the function and never runs it": "함수를 받아들이지만 실행하지 않음",
+    'knows "prefix%" only': '"prefix%"만 가능',
+    "takes them all and is always strong": "모두 받아들이지만 항상 Strong",
+    "one process at a time": "한 번에 한 프로세스만",
+}
+
+
+def markdown_table(language: Literal["en", "ko"] = "en") -> str:
+    """The table as Markdown; a dash and a note stand where an engine lacks the feature."""
+
+    def word(english: str) -> str:
+        return _KOREAN.get(english, english) if language == "ko" else english
+
+    def cell(able: bool, note: str) -> str:
+        return word("yes") if able else f"– {word(note)}".strip()
+
     lines = [
-        f"| | feature | {LITE} | {LOCAL_SERVER} | {STACK} |",
+        f"| | {word('feature')} | {LITE} | {word(LOCAL_SERVER)} | {STACK} |",
         "|---|---|---|---|---|",
     ]
     group = ""
     for row in FEATURES:
+        since = _KOREAN["since"].format(row.since) if language == "ko" else f"since {row.since}"
         cells = [
-            f"**{row.group}**" if row.group != group else "",
+            f"**{word(row.group)}**" if row.group != group else "",
             f"`{row.name}`",
-            _cell(row.lite, row.lite_note),
-            _cell(row.local_server, row.local_server_note),
-            "with the `-gpu` image" if row.gpu else f"yes (since {row.since})",
+            cell(row.lite, row.lite_note),
+            cell(row.local_server, row.local_server_note),
+            word("with the -gpu image") if row.gpu else f"{word('yes')} ({since})",
         ]
         group = row.group
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(able: bool, note: str) -> str:
-    if able:
-        return "yes"
-    return f"– {note}" if note else "–"
+TABLE_BEGIN = "<!-- capabilities: written by python -m common.capabilities -->"
+TABLE_END = "<!-- end of capabilities -->"
+
+
+def with_current_table(text: str, language: Literal["en", "ko"]) -> str:
+    """`text` of a README with the table between its two markers replaced by the current one.
+
+    Raises:
+        ValueError: the markers are not there.
+    """
+    before, begin, rest = text.partition(TABLE_BEGIN)
+    _, end, after = rest.partition(TABLE_END)
+    if not begin or not end:
+        raise ValueError(f"no table between {TABLE_BEGIN!r} and {TABLE_END!r}")
+    return f"{before}{begin}\n\n{markdown_table(language)}\n{end}{after}"
+
+
+def main() -> None:
+    """Write the table into both READMEs."""
+    for name, language in (("README.md", "en"), ("README.ko.md", "ko")):
+        path = PROJECT_ROOT / name
+        path.write_text(with_current_table(path.read_text("utf-8"), language), "utf-8")
+        print(f"{name}: the table of capabilities is current")
+
+
+if __name__ == "__main__":
+    main()

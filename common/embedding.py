@@ -8,16 +8,11 @@ network the answer comes within seconds. Nothing is loaded before the first text
 
 import hashlib
 import json
-import logging
 import re
-import sqlite3
 import threading
-import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata, util
@@ -27,7 +22,9 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from common.hub import has_model, hub_folder, hub_problems, weight_files
 from common.settings import settings
+from common.vector_cache import VectorCache
 from common.vectors import normalize
 
 if TYPE_CHECKING:  # torch comes with it: seconds that only an encode is worth
@@ -37,19 +34,6 @@ Float32 = NDArray[np.float32]
 Kind = Literal["document", "query"]
 Progress = Callable[[int], None]
 _Answer = TypeVar("_Answer")
-_log = logging.getLogger(__name__)
-
-# One try, and its limit in seconds. The hub's own client would go on for minutes: it repeats each
-# request up to 5 times, and its time-outs start anew for each address that a name resolves to.
-HUB_TIMEOUT = 10.0
-
-# Copies of the weights that sentence-transformers does not load.
-_OTHER_FORMATS = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.h5", "*.ot", "*.msgpack"]
-
-# Seconds to wait while another process writes to the same cache file.
-_CACHE_LOCK_TIMEOUT = 60.0
-_CACHE_TABLE = """CREATE TABLE IF NOT EXISTS vectors
-    (key BLOB PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID"""
 
 
 class EncoderError(RuntimeError):
@@ -64,14 +48,6 @@ class EncoderNotFound(EncoderError):  # noqa: N818
 
 class WeightsError(EncoderError):
     """The weights of a packaged model are not the published ones."""
-
-
-class CacheError(EncoderError):
-    """The file that keeps the vectors cannot be read or written."""
-
-
-class _BrokenCacheError(Exception):
-    """A row of a cache file is not what was written there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +299,6 @@ class CachedEncoder(TextEncoder):
     """An encoder that keeps what it encoded in a file; made by `cached`.
 
     Attributes:
-        path: the SQLite file, one for each model.
         hits: texts that were answered without the model, so far.
         encoded: texts that the model encoded, so far.
     """
@@ -334,7 +309,13 @@ class CachedEncoder(TextEncoder):
         self.encoded = 0
         self._encoder = encoder
         name = re.sub(r"[^A-Za-z0-9.-]+", "_", encoder.name)
-        self.path = folder / f"{name}-{encoder.dimension}-{encoder.fingerprint[:16]}.sqlite"
+        file = f"{name}-{encoder.dimension}-{encoder.fingerprint[:16]}.sqlite"
+        self._cache = VectorCache(folder / file)
+
+    @property
+    def path(self) -> Path:
+        """The file, one for each model."""
+        return self._cache.path
 
     @property
     def dimension(self) -> int:
@@ -358,7 +339,7 @@ class CachedEncoder(TextEncoder):
         keys = [hashlib.sha256(f"{kind}\0{text}".encode()).digest() for text in texts]
         text_of = dict(zip(keys, texts, strict=True))
         times = Counter(keys)
-        vectors = self._on_file(lambda connection: self._read(connection, list(times)))
+        vectors = self._cache.get(list(times))
         missing = [key for key in times if key not in vectors]
         with self._lock:
             self.hits += len(texts) - len(missing)
@@ -376,7 +357,7 @@ class CachedEncoder(TextEncoder):
                 lambda count, before=done: report(before + count),
             )
             vectors.update(zip(part, new, strict=True))
-            self._on_file(lambda connection, rows=(part, new): self._write(connection, *rows))
+            self._cache.put(part, new)
             with self._lock:
                 self.encoded += len(part)
             done += sum(times[key] for key in part)
@@ -385,68 +366,6 @@ class CachedEncoder(TextEncoder):
 
     def _encode_batch(self, kind: Kind, texts: list[str]) -> Float32:
         return self._encoder._encode_batch(kind, texts)
-
-    def _read(self, connection: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, Float32]:
-        found = {}
-        for start in range(0, len(keys), 500):
-            part = keys[start : start + 500]
-            marks = ",".join("?" * len(part))
-            statement = f"SELECT key, vector, checksum FROM vectors WHERE key IN ({marks})"
-            for key, vector, checksum in connection.execute(statement, part):
-                if type(vector) is not bytes or _checksum(key, vector) != checksum:
-                    raise _BrokenCacheError("a vector is not the one that was stored")
-                found[key] = np.frombuffer(vector, dtype="<f4")
-        return found
-
-    def _write(self, connection: sqlite3.Connection, keys: list[bytes], vectors: Float32) -> None:
-        blobs = [vector.astype("<f4").tobytes() for vector in vectors]
-        connection.executemany(
-            "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)",
-            [(key, blob, _checksum(key, blob)) for key, blob in zip(keys, blobs, strict=True)],
-        )
-
-    def _on_file(self, work: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
-        """Run `work` in a transaction; a broken file is put aside first, and a new one made.
-
-        Each call opens the file anew. That costs a millisecond and leaves no state that threads
-        or processes would have to share: SQLite's locks do the rest.
-        """
-        put_aside = False
-        while True:
-            inode = None
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                inode = self.path.stat().st_ino if self.path.exists() else None
-                with closing(sqlite3.connect(self.path, timeout=_CACHE_LOCK_TIMEOUT)) as connection:
-                    connection.execute(_CACHE_TABLE)
-                    with connection:
-                        return work(connection)
-            except (_BrokenCacheError, sqlite3.Error, OSError) as error:
-                if put_aside or not _is_broken(error):
-                    raise CacheError(
-                        f"the vector cache {self.path} cannot be used: {error}\n"
-                        "Set CACHE_DIR to a folder that can be written."
-                    ) from error
-                self._put_aside(inode, error)
-                put_aside = True
-
-    def _put_aside(self, inode: int | None, error: Exception) -> None:
-        aside = self.path.with_name(self.path.name + ".broken")
-        journal = Path(f"{self.path}-journal")
-        try:
-            if self.path.stat().st_ino != inode:
-                return  # another process put it aside and has made a new one
-            if journal.exists():  # SQLite would apply it to the new file
-                journal.replace(f"{aside}-journal")
-            self.path.replace(aside)
-        except FileNotFoundError:
-            return  # another process is at it
-        _log.warning(
-            "the vector cache %s is broken (%s): put aside as %s, encoding anew",
-            self.path,
-            error,
-            aside.name,
-        )
 
 
 def text_encoder(name: str | None = None, *, language: str = "en") -> TextEncoder:
@@ -482,8 +401,8 @@ def text_encoder(name: str | None = None, *, language: str = "en") -> TextEncode
             return _encoder_of_package(packaged, folder)
         tried.append(f"package {packaged.distribution}: not installed")
     try:
-        folder = _hub_folder(repository)
-    except _hub_problems() as error:
+        folder = hub_folder(repository)
+    except hub_problems() as error:
         tried.append(f"hub model {repository}: {_first_line(error)}")
         raise _not_found(language, tried) from error
     source = f"hub, commit {folder.name[:8]}"
@@ -521,7 +440,7 @@ def _encoder_of_package(packaged: PackagedModel, folder: Path) -> TextEncoder:
 
 
 def _encoder_in(folder: Path) -> TextEncoder:
-    if not _has_model(folder):
+    if not has_model(folder):
         raise EncoderNotFound(
             f"{folder} holds no sentence-transformers model: it needs a modules.json or "
             "config.json, and the weights as model.safetensors or pytorch_model.bin"
@@ -542,60 +461,6 @@ def _not_found(language: str, tried: list[str]) -> EncoderNotFound:
     return EncoderNotFound("\n".join(lines))
 
 
-def _hub_folder(repository: str) -> Path:
-    """Return the folder of a model of the hub: from the local cache, else downloaded."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
-
-    partial = None
-    try:
-        unused = [*_OTHER_FORMATS, "*.bin"]
-        folder = snapshot_download(repository, local_files_only=True, ignore_patterns=unused)
-        if _has_model(Path(folder)):
-            return Path(folder)
-    except IncompleteSnapshotError as error:
-        partial = Path(error.snapshot_path)
-    except LocalEntryNotFoundError:
-        pass  # then the hub is asked
-    try:
-        info = _within(HUB_TIMEOUT, lambda: HfApi().model_info(repository, timeout=HUB_TIMEOUT))
-        files = [file.rfilename for file in info.siblings or ()]
-        has_safetensors = any(file.endswith(".safetensors") for file in files)
-        unused = [*_OTHER_FORMATS, "*.bin"] if has_safetensors else _OTHER_FORMATS
-        return Path(snapshot_download(repository, ignore_patterns=unused))
-    except _hub_problems():
-        if partial and _has_model(partial):
-            return partial  # sentence-transformers fetched just what it needs of the model
-        raise
-
-
-def _hub_problems() -> tuple[type[Exception], ...]:
-    """What the hub's client raises when there is no network, no such model or no such name."""
-    from huggingface_hub.utils import httpx
-
-    return OSError, ValueError, httpx.HTTPError, httpx.InvalidURL
-
-
-def _within(seconds: float, call: Callable[[], _Answer]) -> _Answer:
-    """Return what `call` returns, or raise TimeoutError when that takes too long.
-
-    It runs in a daemon thread: name look-ups know no time-out and cannot be interrupted.
-    """
-    answer: Future[_Answer] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(call())
-        except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits
-            answer.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        return answer.result(seconds)
-    except TimeoutError as error:
-        raise TimeoutError(f"no answer within {seconds:.0f} seconds") from error
-
-
 def _checked(texts: Iterable[str], batch_size: int) -> list[str]:
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -614,20 +479,10 @@ def _checked(texts: Iterable[str], batch_size: int) -> list[str]:
     return checked
 
 
-def _has_model(folder: Path) -> bool:
-    described = any((folder / name).is_file() for name in ("modules.json", "config.json"))
-    return described and bool(_weight_files(folder))
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    found = [*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model*.bin")]
-    return sorted(path for path in found if path.parent.name not in ("onnx", "openvino"))
-
-
 def _folder_fingerprint(folder: Path) -> str:
     """Sum up the files that decide about the vectors: weights, tokenizer, configuration."""
     total = hashlib.sha256()
-    for path in sorted({*_weight_files(folder), *folder.rglob("*.json"), *folder.rglob("*.txt")}):
+    for path in sorted({*weight_files(folder), *folder.rglob("*.json"), *folder.rglob("*.txt")}):
         total.update(f"{path.relative_to(folder)} {sha256_of(path)}\n".encode())
     return total.hexdigest()
 
@@ -657,17 +512,6 @@ def _read_json(path: Path, default: _Answer) -> _Answer:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
     except ValueError as error:
         raise EncoderError(f"{path} is broken: {error}") from error
-
-
-def _checksum(key: bytes, vector: bytes) -> int:
-    return zlib.crc32(vector, zlib.crc32(key))
-
-
-def _is_broken(error: Exception) -> bool:
-    """Tell a file with wrong content from one that is locked, full or forbidden."""
-    wrong = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
-    return isinstance(error, _BrokenCacheError) or code in wrong
 
 
 def _first_line(error: Exception) -> str:

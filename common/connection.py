@@ -7,6 +7,7 @@ Where no Milvus answers, the error says what was tried, what answered and how to
 """
 
 import logging
+import re
 import socket
 import threading
 from collections import Counter
@@ -16,13 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-import grpc
-from pymilvus import MilvusClient
-from pymilvus.exceptions import MilvusException
-
 from common.capabilities import Capability, capability, is_local_server
 from common.display import quiet_pymilvus, tell_tour
 from common.settings import Settings, settings
+
+import grpc
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
 
 DEFAULT_PORT = 19530  # pymilvus' own, for an http address without a port
 
@@ -66,6 +67,11 @@ class Milvus:
         if is_local_server(self.version):
             return f"Milvus {self.version.removesuffix('-lite')} (local server)"
         return f"Milvus {self.version} ({self.kind})"
+
+    @property
+    def address(self) -> str:
+        """The URI as it may be printed: without the password that it can carry."""
+        return _without_password(self.uri)
 
     def can(self, feature: str) -> Capability:
         """Whether this Milvus has a feature of the capability table; `.reason` says why not.
@@ -118,7 +124,7 @@ def connect(
         client, uri_text = _open_lite(path, options), str(path)
     try:
         milvus = _describe(client, uri_text, options, seconds)
-        tell_tour("milvus", label=milvus.label, uri=_without_password(milvus.uri))
+        tell_tour("milvus", label=milvus.label, uri=milvus.address)
         yield milvus
     finally:
         client.close()
@@ -133,23 +139,39 @@ def lite_path(uri: str) -> Path | None:
         ConnectionFailed: neither a URL that pymilvus knows nor a path that ends in ".db".
     """
     scheme = uri.partition(":")[0].lower() if "://" in uri or uri.startswith("unix:") else ""
-    if scheme in ("http", "https", "tcp", "unix"):
+    refused = f"cannot connect to {_without_password(uri)!r}"
+    if scheme in ("http", "https", "tcp"):
+        try:
+            _ = urlparse(uri).port
+        except ValueError as error:
+            raise ConnectionFailed(
+                f"{refused}: it is no valid URL. An address looks like http://localhost:19530."
+            ) from error
+        return None
+    if scheme == "unix":
         return None
     if scheme == "file":
-        path = Path(unquote(urlparse(uri).path))
+        parts = urlparse(uri)
+        if parts.netloc not in ("", "localhost"):
+            raise ConnectionFailed(
+                f"{refused}: file:// takes a whole path, which begins with a third slash. "
+                "Write a relative path without file://."
+            )
+        path = Path(unquote(parts.path))
     elif scheme:
         raise ConnectionFailed(
-            f"cannot connect to {uri!r}: {scheme}:// is no scheme of Milvus. Use http://, "
+            f"{refused}: {scheme}:// is no scheme of Milvus. Use http://, "
             "https://, or a path that ends in .db for Milvus Lite."
         )
     else:
         path = Path(uri).expanduser()
     if path.suffix != ".db":
         raise ConnectionFailed(
-            f"cannot connect to {uri!r}: a path for Milvus Lite ends in .db, "
+            f"{refused}: a path for Milvus Lite ends in .db, "
             "the address of a server begins with http:// or https://."
         )
-    return path.absolute()
+    # One name for each folder: two names for one would open it twice, which Milvus Lite refuses.
+    return path.resolve()
 
 
 def _tls_options(chosen: Settings) -> dict[str, str]:
@@ -169,9 +191,15 @@ def _connect_server(uri: str, options: dict[str, object], seconds: float) -> Mil
         with quiet_pymilvus():
             # A channel of its own: a shared one keeps the TLS settings of whoever came first.
             return MilvusClient(uri, timeout=seconds, dedicated=True, **options)
+    except OSError as error:  # of a certificate's file
+        raise ConnectionFailed(
+            f"cannot connect to Milvus at {_without_password(uri)}: cannot read "
+            f"{error.filename} ({error.strerror}). MILVUS_SERVER_PEM and its like name the files."
+        ) from error
     except MilvusException as error:
         raise ConnectionFailed(
-            f"cannot connect to Milvus at {_without_password(uri)}: {_why(error, options)}"
+            f"cannot connect to Milvus at {_without_password(uri)}: "
+            f"{_why(error, options, uri, seconds)}"
         ) from error
 
 
@@ -194,20 +222,30 @@ def _knock(uri: str, seconds: float) -> None:
     raise ConnectionFailed(f"cannot connect to Milvus at {shown}: {answer}.\n{HOW_TO_START}")
 
 
-def _why(error: MilvusException, options: dict[str, object]) -> str:
+def _why(error: MilvusException, options: dict[str, object], uri: str, seconds: float) -> str:
     """What the server answered, and what to do, in words."""
     cause = error.__cause__ if isinstance(error.__cause__, grpc.RpcError) else None
     code, details = (cause.code(), cause.details() or "") if cause else (None, error.message)
+    is_tls = re.search("handshake|ssl|verification check", details, re.IGNORECASE)
+    # gRPC puts the address and the names of its own parts before what happened.
+    details = re.sub(r"^failed to connect to all addresses; last error: \w+: \S+ ", "", details)
+    details = re.sub(r"^Tls handshake .*OPENSSL_internal:", "", details).removesuffix(": OK")
     if code == grpc.StatusCode.UNAUTHENTICATED:
-        if options.get("token"):
+        if options.get("token") or urlparse(uri).username:
             return f"it refused the user or the password ({details}). Check MILVUS_TOKEN."
         return f"it asks for a user ({details}). Set MILVUS_TOKEN=user:password."
-    if "handshake" in details.lower() or "ssl" in details.lower():
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return (
-            f"TLS failed ({details}). Check that the server speaks TLS at this port and that "
-            "MILVUS_SERVER_PEM (or MILVUS_CA_PEM and the client's files) and MILVUS_SERVER_NAME "
-            "fit its certificate."
+            f"something listens there, but it did not answer within {seconds:g} s. Is it a "
+            "Milvus, and has it finished starting?"
         )
+    if is_tls:
+        return (
+            f"TLS failed ({details}). Does the server speak TLS at this port? Then check "
+            "MILVUS_SERVER_PEM (or MILVUS_CA_PEM and the client's files) and MILVUS_SERVER_NAME."
+        )
+    if "connect failed" in details or "Connection refused" in details:
+        return f"nothing listens there ({details}).\n{HOW_TO_START}"
     if code == grpc.StatusCode.UNAVAILABLE:
         return (
             f"something listens there but does not speak plain gRPC ({details}). A Milvus with "
@@ -225,7 +263,7 @@ def _describe(client: MilvusClient, uri: str, options: dict[str, object], second
             mode = client.get_server_version(detail=True, timeout=seconds)["deploy_mode"]
             client.list_collections(timeout=seconds)
     except MilvusException as error:
-        name = options.get("db_name")
+        name = options.get("db_name") or urlparse(uri).path.strip("/")
         if name and "database" in error.message:
             raise ConnectionFailed(
                 f"there is no database {name!r} at {_without_password(uri)}: create it with "
@@ -240,9 +278,13 @@ def _describe(client: MilvusClient, uri: str, options: dict[str, object], second
 
 
 def _without_password(uri: str) -> str:
-    """`uri` as it may be printed: without the password that a URL can carry."""
-    password = urlparse(uri).password
-    return uri.replace(f":{password}@", ":***@") if password else uri
+    """`uri` as it may be printed: without the password or key that a URL can carry."""
+    match = re.search("://(.*)@", uri)
+    if match is None:
+        return uri
+    user, colon, _ = match[1].partition(":")
+    # A user without a password is an API key.
+    return uri.replace(f"{match[1]}@", f"{user}:***@" if colon else "***@")
 
 
 # Milvus Lite: one engine for each path in this process, closed with its last connection.
@@ -274,7 +316,7 @@ def _check_lite_path(path: Path) -> None:
         raise ConnectionFailed(
             f"cannot open {path}: the folder holds something else than a database of Milvus Lite."
         )
-    if path == Path(settings().milvus_uri):
+    if path == Path(settings().milvus_uri).resolve():
         path.parent.mkdir(parents=True, exist_ok=True)
     if not path.parent.is_dir():
         raise ConnectionFailed(f"cannot open {path}: there is no folder {path.parent}.")
@@ -302,13 +344,16 @@ def _lite_start_errors() -> Iterator[list[BaseException]]:
                 errors.append(record.exc_info[1])
 
     logger, collector = logging.getLogger("milvus_lite.server_manager"), Collector()
-    propagate, logger.propagate = logger.propagate, False
+    before = logger.propagate, logger.level
+    logger.propagate = False
+    logger.setLevel(logging.ERROR)  # also where the loggers above it are silenced
     logger.addHandler(collector)
     try:
         yield errors
     finally:
         logger.removeHandler(collector)
-        logger.propagate = propagate
+        logger.propagate = before[0]
+        logger.setLevel(before[1])
 
 
 def _close_lite(path: Path) -> None:

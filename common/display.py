@@ -22,6 +22,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
+from common.settings import settings
+
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -30,8 +32,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
-
-from common.settings import settings
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import, and most scripts draw nothing
     from matplotlib.axes import Axes

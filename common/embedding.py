@@ -19,13 +19,13 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from common.hub import has_model, hub_folder, hub_problems, weight_files
 from common.settings import settings
 from common.vector_cache import VectorCache
 from common.vectors import normalize
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # torch comes with it: seconds that only an encode is worth
     from sentence_transformers import SentenceTransformer

@@ -1,4 +1,4 @@
-"""What this machine has: packages against requirements.txt, cores, memory, disk, Docker, models.
+"""What this machine has: packages against requirements.txt, cores, memory, disk, servers, models.
 
 Nothing here talks to Milvus, and nothing is downloaded.
 """
@@ -11,16 +11,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
+from common.embedding import EncoderError, text_encoder
+from common.local_server import missing_reason
+from common.settings import PROJECT_ROOT
+
 import psutil
 from packaging.requirements import InvalidRequirement, Requirement
-
-from common.embedding import EncoderError, text_encoder
-from common.settings import PROJECT_ROOT
 
 OLDEST_PYTHON = (3, 11)
 REQUIREMENTS = PROJECT_ROOT / "requirements.txt"
@@ -88,9 +89,44 @@ class TextModel:
     problem: str = ""
 
 
-def python_is_new_enough() -> bool:
-    """Whether this Python is the oldest that the project runs on, or newer."""
-    return sys.version_info[:2] >= OLDEST_PYTHON
+def describe(requirements: Path = REQUIREMENTS) -> dict:
+    """All that is known of this machine, as a dict that can be written as JSON.
+
+    Its entry "problems" lists in words what is required and missing, each with what to do.
+
+    Raises:
+        RequirementsError: `requirements` cannot be read.
+    """
+    report = {
+        "python": {"version": platform.python_version(), "executable": sys.executable},
+        "requirements": str(requirements),
+        "pip_line": pip_line(requirements),
+        "packages": [asdict(package) for package in check_packages(requirements)],
+        "machine": asdict(machine()),
+        "docker": asdict(docker()),
+        "local_server": {"problem": missing_reason()},
+        "text_models": [asdict(text_model(language)) for language in ("en", "ko")],
+    }
+    return {**report, "problems": problems(report)}
+
+
+def problems(report: dict) -> list[str]:
+    """What a report of `describe()` lacks that the scripts require, and what to do about it."""
+    found = []
+    version = report["python"]["version"]
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        found.append(
+            f"Python {version} is too old: install {oldest} or newer, remove the folder .venv and "
+            "set the project up anew with it"
+        )
+    missing = [package["name"] for package in report["packages"] if package["state"] == "missing"]
+    if missing:
+        found.append(f"missing: {', '.join(missing)}. Run: {report['pip_line']}")
+    for model in report["text_models"]:
+        if not model["found"] and not model["downloaded_later"]:
+            found.append(model["problem"])
+    return found
 
 
 def check_packages(requirements: Path = REQUIREMENTS) -> list[Package]:

@@ -37,9 +37,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from common.settings import PROJECT_ROOT, settings
+
+import psutil
 
 INSTALL_LINE = "pip install milvus==2.3.5"
 DEFAULT_FOLDER = PROJECT_ROOT / ".milvus" / "server"

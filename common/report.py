@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from common.display import is_numeric
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 PASSED, FAILED, STOPPED, NOT_RUN = "passed", "failed", "stopped", "not run"
 

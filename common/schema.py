@@ -595,7 +595,7 @@ def _bytes_trouble(kind: str, size: int, expected: int, dim: int, hint: str) -> 
 
 
 def _binary_vector_trouble(field: _Field, value: object) -> _Trouble | None:
-    hint = "eight dimensions are one byte: numpy.packbits(bits) packs them"
+    hint = "eight dimensions are one byte: numpy.packbits(bits, bitorder='little') packs them"
     bytes_of_array = _is_array(value) and value.dtype == np.uint8 and value.ndim == 1
     bytes_of_list = isinstance(value, (list, tuple)) and all(
         isinstance(item, (int, np.integer)) and 0 <= item <= 255 for item in value

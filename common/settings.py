@@ -49,6 +49,12 @@ class Settings:
         return {f.metadata["variable"]: f.default for f in cls.__dataclass_fields__.values()}
 
     @classmethod
+    def chosen(cls, variable: str) -> str:
+        """What the environment, or else `.env`, says of one variable; empty if neither does."""
+        text = os.environ.get(variable) or dotenv_values(PROJECT_ROOT / ".env").get(variable)
+        return (text or "").strip()
+
+    @classmethod
     def read(cls, environment: dict[str, str] | None = None, env_file: Path | None = None):
         """Read the settings from `environment` and, for what it lacks, from `env_file`.
 

@@ -27,13 +27,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.rule import Rule
-from rich.spinner import Spinner
-from rich.table import Table
-from rich.text import Text
-
 from common.display import EVENTS_VARIABLE, TABLE_BOX, run, screen, short_path, show, show_line
 from common.report import (
     FAILED,
@@ -47,6 +40,13 @@ from common.report import (
     write_report,
 )
 from common.settings import PROJECT_ROOT, settings
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.rule import Rule
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
 
 TIMEOUT = 600.0  # seconds that a script may take
 GRACE = 10.0  # seconds that a script has to clean up after it was asked to stop

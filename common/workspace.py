@@ -59,6 +59,12 @@ def is_ours(client: MilvusClient, collection: str) -> bool:
     return MARK in (client.describe_collection(collection).get("properties") or {})
 
 
+def aliases_of(client: MilvusClient, collection: str) -> list[str]:
+    """The aliases of a collection in the client's database."""
+    # The local server looks in the default database unless the request itself names another.
+    return client.list_aliases(collection, db_name=client._config.db_name)["aliases"]
+
+
 def _refuse_foreign_collection(client: MilvusClient, name: str) -> None:
     if client.has_collection(name) and not is_ours(client, name):
         raise NameTaken(
@@ -95,7 +101,7 @@ def _remove(client: MilvusClient, collections: Sequence[str], databases: Sequenc
 
 def _drop(client: MilvusClient, collection: str) -> None:
     # A dropped collection would leave its aliases dangling, and newer servers refuse to drop it.
-    for alias in client.list_aliases(collection)["aliases"]:
+    for alias in aliases_of(client, collection):
         client.drop_alias(alias)
     client.drop_collection(collection)
 

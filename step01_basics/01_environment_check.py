@@ -14,21 +14,30 @@ Read:  docs/en/step01_basics.md#environment-check
 
 import argparse
 import json
+import re
 import sys
 import time
-from dataclasses import asdict
+from collections import defaultdict
 from pathlib import Path
 
 try:
+    from common import environment
+    from common.capabilities import FEATURES, LITE, LOCAL_SERVER
+    from common.connection import ConnectionFailed, Milvus, connect
+    from common.display import (
+        heading,
+        left_out,
+        milliseconds,
+        progress,
+        run,
+        say,
+        short_path,
+        table,
+    )
+    from common.settings import settings
+
     import numpy as np
     from pymilvus import MilvusClient
-
-    from common import environment
-    from common.capabilities import FEATURES
-    from common.connection import ConnectionFailed, Milvus, connect
-    from common.display import heading, milliseconds, progress, run, say, short_path, table
-    from common.local_server import missing_reason
-    from common.settings import settings
 except ModuleNotFoundError as missing:
     sys.exit(
         f"missing: {missing.name}\nIn the project's folder: {sys.executable} -m pip install -r "
@@ -41,44 +50,20 @@ WARM_UP = 20
 LONGEST = 5.0  # seconds: a Milvus far away gets fewer round trips
 
 
-def check_software(requirements: Path) -> dict:
-    """Compare Python and the installed packages with what the project is pinned to."""
-    return {
-        "python": {
-            "version": sys.version.split()[0],
-            "executable": sys.executable,
-            "new_enough": environment.python_is_new_enough(),
-        },
-        "packages": [asdict(package) for package in environment.check_packages(requirements)],
-    }
-
-
-def check_models() -> dict:
-    """Find the model of each language; neither is loaded or downloaded."""
-    return {"text_models": [asdict(environment.text_model(language)) for language in ("en", "ko")]}
-
-
-def check_docker() -> dict:
-    """Find Docker, and the server that needs none: a script can do without either."""
-    return {"docker": asdict(environment.docker()), "local_server": missing_reason() or "installed"}
-
-
 def check_milvus(calls: int) -> dict:
     """Connect to the Milvus of the settings, time it, and list what it can."""
     try:
         with connect() as milvus:
             return {
-                "milvus": {
-                    "label": milvus.label,
-                    "address": milvus.address,
-                    "kind": milvus.kind,
-                    "version": milvus.version,
-                    "round_trip": round_trip(milvus.client, calls),
-                    "capabilities": capabilities(milvus),
-                }
+                "label": milvus.label,
+                "address": milvus.address,
+                "kind": milvus.kind,
+                "version": milvus.version,
+                "round_trip": round_trip(milvus.client, calls),
+                "capabilities": capabilities(milvus),
             }
     except ConnectionFailed as error:
-        return {"milvus": {"error": str(error)}}
+        return {"error": str(error)}
 
 
 def round_trip(client: MilvusClient, calls: int) -> dict:
@@ -103,44 +88,33 @@ def capabilities(milvus: Milvus) -> list[dict]:
     rows = []
     for feature in FEATURES:
         answer = milvus.can(feature.name)
-        note = answer.reason.partition(" does not have it")[2].lstrip("; ")
+        who = [LITE] * feature.lite + [LOCAL_SERVER] * feature.local_server
+        gpu = " with the -gpu image" if feature.gpu else ""
         rows.append(
-            {"group": feature.group, "feature": feature.name, "here": bool(answer), "note": note}
+            {
+                "group": feature.group,
+                "feature": feature.name,
+                "here": bool(answer),
+                "reason": answer.reason,
+                "who_has_it": [*who, f"Milvus {feature.since}+{gpu}"],
+            }
         )
     return rows
 
 
-def problems(report: dict, requirements: Path) -> list[str]:
-    """What is required and missing, each with what to do. Other findings are no problem."""
-    found = []
-    if not report["python"]["new_enough"]:
-        oldest = ".".join(map(str, environment.OLDEST_PYTHON))
-        found.append(
-            f"Python {report['python']['version']} is too old: install {oldest} or newer, "
-            "remove .venv and set the project up again with it"
-        )
-    missing = [p["name"] for p in report["packages"] if p["state"] == "missing"]
-    if missing:
-        found.append(f"missing: {', '.join(missing)}. Run: {environment.pip_line(requirements)}")
-    for model in report["text_models"]:
-        if not model["found"] and not model["downloaded_later"]:
-            found.append(model["problem"])
-    return found
-
-
-def show_software(report: dict, requirements: Path) -> None:
+def show_software(report: dict) -> None:
     """Print the versions."""
     heading("1. Python and packages")
     python, packages = report["python"], report["packages"]
     say(f"Python {python['version']}: {short_path(Path(python['executable']))}")
     columns = ("name", "wanted", "installed", "state", "purpose")
     rows = [[package[column] for column in columns] for package in packages]
-    table(f"Packages of {short_path(requirements)}", columns, rows)
+    table(f"Packages of {short_path(Path(report['requirements']))}", columns, rows)
     different = [package["name"] for package in packages if package["state"] == "different"]
     if different:
         say(
             f"Of another version than the tests passed with: {', '.join(different)}. "
-            f"To change that: {environment.pip_line(requirements)}"
+            f"To change that: {report['pip_line']}"
         )
 
 
@@ -162,15 +136,15 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def show_docker(report: dict) -> None:
+def show_servers(report: dict) -> None:
     """Print what a Milvus server could be started with."""
     heading("3. Ways to start a server")
-    found, local = report["docker"], report["local_server"]
+    found, local = report["docker"], report["local_server"]["problem"]
     rows = [
         ("docker client", found["client"], ""),
         ("docker engine", found["engine"], found["problem"]),
         ("docker compose", found["compose"], "" if found["problem"] else "make stack"),
-        ("local server", local == "installed", "make server" if local == "installed" else local),
+        ("local server", not local, local or "make server"),
     ]
     table("Neither is required: Milvus Lite needs no server", ("part", "here", "note"), rows)
 
@@ -183,8 +157,10 @@ def show_models(report: dict) -> None:
     table("Texts become vectors by", columns, rows)
     for model in report["text_models"]:
         if model["downloaded_later"]:
-            say(f"The model for {model['language']!r} is not on this machine; the first script")
-            say("that needs it downloads it from the hub.")
+            say(
+                f"The model for {model['language']!r} is not on this machine: the first script "
+                "that needs it fetches it from the hub."
+            )
 
 
 def show_milvus(report: dict) -> None:
@@ -193,6 +169,7 @@ def show_milvus(report: dict) -> None:
     milvus = report["milvus"]
     if "error" in milvus:
         say(milvus["error"])
+        left_out("6. What this Milvus can", "none answers")
         return
     say(f"{milvus['label']} at {milvus['address']}")
     trip = milvus["round_trip"]
@@ -200,33 +177,84 @@ def show_milvus(report: dict) -> None:
         f"Round trip: median {milliseconds(trip['median_seconds'])}, 95 % within "
         f"{milliseconds(trip['p95_seconds'])} ({trip['calls']} calls of get_server_version)."
     )
+    show_capabilities(milvus["capabilities"])
+
+
+def show_capabilities(rows: list[dict]) -> None:
+    """Print what a script can ask `milvus.can()` for, and the answers."""
     heading("6. What this Milvus can")
-    rows = milvus["capabilities"]
-    for group in dict.fromkeys(row["group"] for row in rows):
-        inside = [(row["feature"], row["here"], row["note"]) for row in rows if row["group"] == group]
-        title = f"{group}: {sum(row[1] for row in inside)} of {len(inside)} here"
-        table(title, ("feature", "here", "if not: what happens, and who has it"), inside)
+    has, lacks, beware = defaultdict(list), defaultdict(list), defaultdict(list)
+    for row in rows:
+        if row["here"]:
+            has[row["group"]].append(row["feature"])
+            continue
+        lacks[row["group"], ", ".join(row["who_has_it"])].append(row["feature"])
+        instead = re.search(r"does not have it \((.*?)\);", row["reason"])
+        if instead:
+            beware[instead[1]].append(row["feature"])
+    table("It has", ("group", "feature"), [(g, ", ".join(f)) for g, f in has.items()])
+    if lacks:
+        lines = [(group, who, ", ".join(f)) for (group, who), f in lacks.items()]
+        table("It lacks", ("group", "who has it", "feature"), lines)
+    if beware:
+        lines = [(", ".join(f), what) for what, f in beware.items()]
+        table("Of these, what it does instead of refusing them", ("feature", "what happens"), lines)
+
+
+def show_result(report: dict) -> None:
+    """Print the verdict, and for each problem what to do."""
+    heading("7. Result")
+    for problem in report["problems"]:
+        say(f"✗ {problem}")
+    if "error" in report["milvus"]:
+        say("✗ no Milvus answers: section 5 says why, and what to do")
+    if report["exit_code"] == 0:
+        say("✓ Everything that the scripts require is here.")
+
+
+def check_all(options: argparse.Namespace) -> dict:
+    """Look at the machine, then for Milvus, and show both; what is missing hides nothing else."""
+    report = environment.describe(options.requirements)
+    if not options.json:
+        for show in (show_software, show_machine, show_servers, show_models):
+            show(report)
+    report |= {"milvus": check_milvus(options.round_trips)}
+    if not options.json:
+        show_milvus(report)
+    report["exit_code"] = 1 if report["problems"] else 2 if "error" in report["milvus"] else 0
+    return report
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check one thing after the other; nothing that is missing keeps the rest from being shown."""
-    options = _parse(arguments)
-    calls = QUICK_ROUND_TRIPS if options.quick else options.round_trips
-    report: dict = {}
-    for check, show in (
-        (lambda: check_software(options.requirements), show_software),
-        (lambda: {"machine": asdict(environment.machine())}, show_machine),
-        (check_docker, show_docker),
-        (check_models, show_models),
-        (lambda: check_milvus(calls), show_milvus),
-    ):
-        report |= check()
-        if not options.json:
-            show(report, options.requirements) if show is show_software else show(report)
-    report["problems"] = problems(report, options.requirements)
-    report["exit_code"] = 1 if report["problems"] else 2 if "error" in report["milvus"] else 0
+    """Print the report, for people or as JSON, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--json", action="store_true", help="print one JSON document and nothing else")
+    add("--quick", action="store_true", help=f"{QUICK_ROUND_TRIPS} round trips")
+    add(
+        "--round-trips",
+        type=int,
+        default=ROUND_TRIPS,
+        metavar="N",
+        help="calls whose time is taken (default: %(default)s)",
+    )
+    add(
+        "--requirements",
+        type=Path,
+        default=environment.REQUIREMENTS,
+        metavar="FILE",
+        help="what must be installed (default: requirements.txt of the project)",
+    )
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.round_trips = min(QUICK_ROUND_TRIPS, options.round_trips)
+    report = check_all(options)
     if options.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         show_result(report)
     return report["exit_code"]
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

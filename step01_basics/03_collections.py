@@ -16,14 +16,16 @@ Read:  docs/en/step01_basics.md#collections
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
-
-from pymilvus import DataType, MilvusClient, MilvusException
+from functools import partial
 
 from common.connection import Milvus, connect
 from common.display import expected_error, heading, left_out, quiet_pymilvus, run, say, table
+from common.schema import describe_fields
 from common.workspace import OURS, workspace
+
+from pymilvus import DataType, MilvusClient, MilvusException
 
 COLLECTION = "step01_collections"
 QUICK = f"{COLLECTION}_quick"
@@ -31,48 +33,40 @@ BLUE = f"{COLLECTION}_blue"  # the version in use
 GREEN = f"{COLLECTION}_green"  # the version that takes its place
 ALIAS = f"{COLLECTION}_alias"  # what an application asks for
 DATABASE = f"{COLLECTION}_database"
+PATIENCE = 60.0  # seconds that rows get to expire
 TIMEOUT = 60.0  # seconds; without one, pymilvus repeats a failing call for minutes
 
-Rgb = tuple[int, int, int]
-COLORS: dict[str, Rgb] = {
-    "black": (0, 0, 0),
-    "white": (255, 255, 255),
-    "gray": (128, 128, 128),
-    "maroon": (128, 0, 0),
-    "red": (255, 0, 0),
-    "olive": (128, 128, 0),
-    "yellow": (255, 255, 0),
-    "green": (0, 128, 0),
-    "teal": (0, 128, 128),
-    "navy": (0, 0, 128),
-    "blue": (0, 0, 255),
-    "purple": (128, 0, 128),
+COLORS = {
+    "black": [0, 0, 0],
+    "white": [255, 255, 255],
+    "maroon": [128, 0, 0],
+    "red": [255, 0, 0],
+    "yellow": [255, 255, 0],
+    "green": [0, 128, 0],
+    "blue": [0, 0, 255],
 }
-MORE_COLORS = {**COLORS, "orange": (255, 165, 0), "salmon": (250, 128, 114)}
-DARK_RED = (130, 0, 0)
-TANGERINE = (250, 150, 10)
+DARK_RED, TANGERINE = [130, 0, 0], [250, 150, 10]
 
 
-def quick_setup(client: MilvusClient) -> int:
+def quick_setup(client: MilvusClient) -> None:
     """Make a collection in one call: Milvus chooses everything but the dimension."""
     client.create_collection(QUICK, dimension=3, properties=OURS, timeout=TIMEOUT)
     rows = [{"id": n, "vector": rgb, "name": name} for n, (name, rgb) in enumerate(COLORS.items())]
-    return client.insert(QUICK, rows, timeout=TIMEOUT)["insert_count"]
+    client.insert(QUICK, rows, timeout=TIMEOUT)
+    say(f"{QUICK} holds {len(rows)} rows; its dynamic field took their names.")
 
 
 def explicit_schema(
-    client: MilvusClient, name: str = COLLECTION, colors: dict[str, Rgb] = COLORS
-) -> int:
+    client: MilvusClient, name: str = COLLECTION, colors: Mapping[str, list[int]] = COLORS
+) -> None:
     """Make a collection as you would in earnest: every decision is written down."""
     schema = client.create_schema(enable_dynamic_field=False)
     schema.add_field("id", DataType.VARCHAR, max_length=32, is_primary=True)
     schema.add_field("hex", DataType.VARCHAR, max_length=7)
     schema.add_field("rgb", DataType.FLOAT_VECTOR, dim=3)
-
     index_params = client.prepare_index_params()
     build = {"M": 16, "efConstruction": 100}
     index_params.add_index("rgb", index_type="HNSW", metric_type="L2", params=build)
-
     client.create_collection(
         name,
         schema=schema,
@@ -85,41 +79,27 @@ def explicit_schema(
         {"id": color, "hex": "#{:02x}{:02x}{:02x}".format(*rgb), "rgb": rgb}
         for color, rgb in colors.items()
     ]
-    return client.insert(name, rows, timeout=TIMEOUT)["insert_count"]
+    client.insert(name, rows, timeout=TIMEOUT)
 
 
-def describe(client: MilvusClient, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """What Milvus made of each collection: a row for each thing, a column for each collection."""
-    columns = []
+def describe(client: MilvusClient, *names: str) -> dict[str, list[str]]:
+    """Show what Milvus made of each collection: for each thing its value in each of them."""
+    names, made = names or (QUICK, COLLECTION), {}
     for name in names:
         about = client.describe_collection(name)
         indexes = [client.describe_index(name, index) for index in client.list_indexes(name)]
-        key = next(field for field in about["fields"] if field.get("is_primary"))
-        columns.append(
-            {
-                "fields": "\n".join(map(field_text, about["fields"])),
-                "primary key": key["name"],
-                "auto_id": "yes" if key.get("auto_id") or about["auto_id"] else "no",
-                "dynamic field": "yes" if about["enable_dynamic_field"] else "no",
-                "indexes": "\n".join(map(index_text, indexes)) or "none",
-                "consistency level": about["consistency_level_name"],
-                "load state": load_state(client, name),
-                "aliases": "\n".join(about["aliases"]) or "none",
-            }
-        )
-    return [(label, *(column[label] for column in columns)) for label in columns[0]]
-
-
-def field_text(field: dict) -> str:
-    """A field as describe_collection() tells it, in one line: "hex: VARCHAR, max_length 7"."""
-    limits = [f"{name} {value}" for name, value in field["params"].items()]
-    return f"{field['name']}: " + ", ".join([DataType(field["type"]).name, *limits])
-
-
-def index_text(index: dict) -> str:
-    """An index as describe_index() tells it, in one line: "vector: AUTOINDEX, COSINE"."""
-    kinds = [index["index_type"], index.get("metric_type", "")]
-    return f"{index['field_name']}: " + ", ".join(filter(None, kinds))
+        for label, value in (
+            ("fields", "\n".join(" ".join(filter(None, f[:3])) for f in describe_fields(about))),
+            ("auto_id", "yes" if any(field.get("auto_id") for field in about["fields"]) else "no"),
+            ("dynamic field", "yes" if about["enable_dynamic_field"] else "no"),
+            ("index", "\n".join(f"{i['index_type']} {i.get('metric_type', '')}" for i in indexes)),
+            ("consistency level", about["consistency_level_name"]),
+            ("load state", load_state(client, name)),
+            ("aliases", "\n".join(about["aliases"])),
+        ):
+            made.setdefault(label, []).append(value.strip() or "-")
+    table("What Milvus made", ("", *names), [(label, *values) for label, values in made.items()])
+    return made
 
 
 def load_state(client: MilvusClient, name: str) -> str:
@@ -127,60 +107,200 @@ def load_state(client: MilvusClient, name: str) -> str:
     return client.get_load_state(name)["state"].name
 
 
-def compare_searches(client: MilvusClient) -> dict[str, list[tuple[str, float]]]:
-    """Ask both collections the same; each answers with names and distances."""
-    options = {"data": [DARK_RED], "limit": 2, "consistency_level": "Strong"}
-    quick = client.search(QUICK, output_fields=["name"], **options)[0]
-    explicit = client.search(COLLECTION, output_fields=["hex"], **options)[0]
-    return {
-        "COSINE": [(hit["entity"]["name"], hit["distance"]) for hit in quick],
-        "L2": [(hit["id"], hit["distance"]) for hit in explicit],
-    }
+def compare(client: MilvusClient) -> list[tuple[str, str, float]]:
+    """Ask both for the two colours nearest to a dark red: collection, colour, distance."""
+    rows = []
+    for name, field in ((QUICK, "name"), (COLLECTION, "id")):
+        fields = {"output_fields": [field], "consistency_level": "Strong"}
+        for hit in client.search(name, data=[DARK_RED], limit=2, **fields)[0]:
+            rows.append((name, hit["entity"].get(field, hit["id"]), hit["distance"]))
+    table(f"Nearest to {DARK_RED}", ("collection", "colour", "distance"), rows)
+    say(
+        "The quick set-up chose COSINE, which compares directions: red and maroon are the same "
+        "to it. Colours need L2. The metric belongs to the data, so choose it yourself."
+    )
+    return rows
 
 
-def misspell_a_field(client: MilvusClient) -> MilvusException | None:
-    """Insert rows with a field that the schema does not have: the error, if there was one."""
-    client.insert(QUICK, [{"id": 99, "vector": (255, 192, 203), "nmae": "pink"}], timeout=TIMEOUT)
-    say(f"{QUICK} took a row with the field 'nmae': its dynamic field takes any.")
-    try:
-        with quiet_pymilvus():
-            row = {"id": "pink", "hexx": "#ffc0cb", "rgb": (255, 192, 203)}
-            client.insert(COLLECTION, [row], timeout=TIMEOUT)
-    except MilvusException as error:
-        expected_error("a row with the field 'hexx' for the explicit schema", error)
-        return error
-    return None
+def count_rows(client: MilvusClient) -> list[tuple[str, int, int]]:
+    """Compare the statistics with a count: after an insert, a flush and a delete."""
+
+    def now(moment: str) -> tuple[str, int, int]:
+        row_count = client.get_collection_stats(COLLECTION)["row_count"]
+        return moment, row_count, count(client, COLLECTION)
+
+    rows = [now("inserted")]
+    client.flush(COLLECTION, timeout=TIMEOUT)
+    rows.append(now("flushed"))
+    client.delete(COLLECTION, ids=["black"], timeout=TIMEOUT)
+    rows.append(now("one deleted"))
+    table(f"Rows of {COLLECTION}", ("", "get_collection_stats()", "query count(*)"), rows)
+    say("A server's statistics know flushed rows only, and miss deletes. To know, count.")
+    return rows
 
 
 def count(client: MilvusClient, name: str) -> int:
-    """The number of rows, counted now; works on a loaded collection."""
+    """The number of rows, counted now."""
     return client.query(name, output_fields=["count(*)"], consistency_level="Strong")[0]["count(*)"]
 
 
-def statistics(client: MilvusClient) -> list[tuple[str, int, int]]:
-    """Compare the statistics with a count after an insert, a flush and a delete."""
-
-    def moment(name: str) -> tuple[str, int, int]:
-        row_count = client.get_collection_stats(COLLECTION)["row_count"]
-        return name, row_count, count(client, COLLECTION)
-
-    moments = [moment("after the insert")]
-    client.flush(COLLECTION, timeout=TIMEOUT)
-    moments.append(moment("after a flush"))
-    client.delete(COLLECTION, ids=["black", "white"], timeout=TIMEOUT)
-    return [*moments, moment("after deleting two rows")]
+def nearest(client: MilvusClient, name: str, rgb: list[int], timeout: float = TIMEOUT) -> str:
+    """The colour nearest to `rgb`."""
+    return client.search(name, data=[rgb], limit=1, timeout=timeout)[0][0]["id"]
 
 
-def release_and_load(client: MilvusClient) -> tuple[list[tuple[str, str]], MilvusException | None]:
-    """Take a collection out of memory and back in: the states, and what a search says between."""
-    states, refused = [("after create_collection()", load_state(client, COLLECTION))], None
-    client.release_collection(COLLECTION, timeout=TIMEOUT)
-    states.append(("after release_collection()", load_state(client, COLLECTION)))
+def refusal(title: str, call: Callable[..., object], *arguments: object) -> MilvusException | None:
+    """Make a call that Milvus should refuse; show and return its error."""
     try:
         with quiet_pymilvus():
-            client.search(COLLECTION, data=[DARK_RED], limit=1, timeout=TIMEOUT)
+            call(*arguments, timeout=TIMEOUT)
     except MilvusException as error:
-        refused = error
+        expected_error(title, error)
+        return error
+    say(f"This Milvus allows it: {title}.")
+    return None
+
+
+def release_and_load(client: MilvusClient) -> tuple[list[str], MilvusException | None]:
+    """Take a collection out of memory and back in: the load states, the error in between."""
+    states = [load_state(client, COLLECTION)]
+    client.release_collection(COLLECTION, timeout=TIMEOUT)
+    states.append(load_state(client, COLLECTION))
+    error = refusal("search in a released collection", nearest, client, COLLECTION, DARK_RED)
     client.load_collection(COLLECTION, timeout=TIMEOUT)
-    states.append(("after load_collection()", load_state(client, COLLECTION)))
-    return states, refused
+    states.append(load_state(client, COLLECTION))
+    say("Load state: {}; released: {}; loaded again: {}.".format(*states))
+    return states, error
+
+
+def rename(client: MilvusClient) -> str:
+    """Give the collection a name that tells its version; the load state right after that."""
+    client.rename_collection(COLLECTION, BLUE)
+    state = load_state(client, BLUE)
+    say(f"{COLLECTION} is now {BLUE}, with its rows; load state: {state}.")
+    if state != "Loaded":
+        say("This Milvus releases what it renames, so load it again.")
+        client.load_collection(BLUE, timeout=TIMEOUT)
+    return state
+
+
+def switch_alias(client: MilvusClient) -> list[tuple[str, str]]:
+    """Move an application from one version of its data to the next without touching it."""
+    explicit_schema(client, GREEN, {**COLORS, "orange": [255, 165, 0]})
+    client.create_alias(BLUE, ALIAS)
+    answers = []
+    for version in (BLUE, GREEN):
+        client.alter_alias(version, ALIAS)
+        stands_for = client.describe_alias(ALIAS)["collection_name"]
+        answers.append((stands_for, nearest(client, ALIAS, TANGERINE)))
+    table(f"search({ALIAS!r}, ...)", ("stands for", f"nearest to {TANGERINE}"), answers)
+    say("alter_alias() is the whole switch of a blue-green deployment, and the way back too.")
+    return answers
+
+
+def expire(milvus: Milvus, patience: float = PATIENCE) -> tuple[str, int | None]:
+    """Set a property and read it back; where TTL works, how many rows are left after a while."""
+    client, name, rows = milvus.client, "collection.ttl.seconds", None
+    client.alter_collection_properties(QUICK, properties={name: "1"})
+    kept = client.describe_collection(QUICK)["properties"][name]
+    say(f"{name} of {QUICK} reads {kept}: a row should be gone a second after it came.")
+    if able := milvus.can("ttl"):
+        deadline = time.monotonic() + patience
+        while (rows := count(client, QUICK)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        say(f"{patience - deadline + time.monotonic():.1f} s later {rows} rows are left.")
+    else:
+        left_out("waiting until the rows are gone", able.reason)
+    return kept, rows
+
+
+def change_while_loaded(milvus: Milvus) -> dict[str, object]:
+    """Add a field to a collection that is in use, and empty one in a single call."""
+    client, seen = milvus.client, {}
+    if able := milvus.can("add_collection_field"):
+        client.add_collection_field(BLUE, "warm", DataType.BOOL, nullable=True, timeout=TIMEOUT)
+        seen["old row"] = client.query(BLUE, filter='id == "red"', output_fields=["warm"])[0]
+        say(f"The field 'warm' is there; a row of before has no value: {seen['old row']}")
+    else:
+        left_out("add_collection_field()", able.reason)
+    if able := milvus.can("truncate_collection"):
+        before = count(client, BLUE)
+        client.truncate_collection(BLUE, timeout=TIMEOUT)
+        seen["truncated"] = before, count(client, BLUE)
+        say("Rows before and after truncate_collection(): {} and {}.".format(*seen["truncated"]))
+    else:
+        left_out("truncate_collection()", able.reason)
+    return seen
+
+
+def two_databases(milvus: Milvus) -> dict[str, object]:
+    """Keep a collection of the same name, with other rows, in a second database."""
+    client, seen = milvus.client, {}
+    client.create_database(DATABASE)
+    with closing(MilvusClient(**{**milvus.options, "db_name": DATABASE})) as inside:
+        explicit_schema(inside, GREEN, {"indigo": [75, 0, 130]})
+        seen["nearest"] = [nearest(each, GREEN, TANGERINE) for each in (client, inside)]
+        say("{} finds {}, its namesake in the new database {}.".format(GREEN, *seen["nearest"]))
+        title = "drop_database() while it holds a collection"
+        seen["refused"] = refusal(title, client.drop_database, DATABASE)
+        if able := milvus.can("use_database"):
+            with closing(MilvusClient(**milvus.options)) as moved:
+                moved.use_database(DATABASE)  # for all who share this client: better make another
+                seen["moved"] = nearest(moved, GREEN, TANGERINE)
+            say(f"A client that use_database() has moved there finds {seen['moved']}.")
+        else:
+            left_out("use_database()", able.reason)
+        inside.drop_collection(GREEN)
+    client.drop_database(DATABASE)
+    return seen
+
+
+def drop(client: MilvusClient) -> MilvusException | None:
+    """Drop all, at first without a thought for the alias: the error, where Milvus refuses that."""
+    try:
+        error = refusal(f"to drop {GREEN}, which has an alias", client.drop_collection, GREEN)
+        if error is None:
+            say("Now the alias leads nowhere. Milvus 2.5.5 and later refuse: drop the alias first.")
+    finally:
+        client.drop_alias(ALIAS)
+    for name in (GREEN, BLUE, QUICK):
+        client.drop_collection(name)  # where there is none of that name, nothing happens
+    return error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Give the lesson, or describe collections of your own."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    own = "describe these collections of yours and change nothing (default: give the lesson)"
+    parser.add_argument("--describe", nargs="+", metavar="NAME", help=own)
+    quick = f"where rows expire, wait 5 s for it (default: {PATIENCE} s)"
+    parser.add_argument("--quick", action="store_true", help=quick)
+    options = parser.parse_args(arguments)
+    with connect() as milvus:
+        client, names = milvus.client, (COLLECTION, QUICK, BLUE, GREEN, ALIAS)
+        if options.describe:
+            describe(client, *options.describe)
+            return
+        say(f"Milvus: {milvus.label}")
+        sections = (
+            ("1. Quick set-up: one call", quick_setup, client),
+            ("2. Explicit schema: your decisions", explicit_schema, client),
+            ("3. What Milvus made of each", describe, client),
+            ("4. What each finds", compare, client),
+            ("5. Count", count_rows, client),
+            ("6. Release and load", release_and_load, client),
+            ("7. Rename", rename, client),
+            ("8. Alias", switch_alias, client),
+            ("9. Time to live", partial(expire, patience=5 if options.quick else PATIENCE), milvus),
+            ("10. Change it while it is loaded", change_while_loaded, milvus),
+            ("11. Databases", two_databases, milvus),
+            ("12. Drop", drop, client),
+        )
+        with workspace(client, *names, databases=[DATABASE]):
+            for title, section, connected in sections:
+                heading(title)
+                section(connected)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -11,6 +11,11 @@ import sys
 import time
 from collections.abc import Callable
 
+from common.capabilities import FEATURES, UnknownFeatureError, capability, feature, release
+from common.connection import Milvus, connect
+from common.display import quiet_pymilvus
+from common.local_server import QUICK_TICKS, LocalServer
+
 import grpc
 import ml_dtypes
 import numpy as np
@@ -24,11 +29,6 @@ from pymilvus import (
     MilvusException,
     RRFRanker,
 )
-
-from common.capabilities import FEATURES, UnknownFeatureError, capability, feature, release
-from common.connection import Milvus, connect
-from common.display import quiet_pymilvus
-from common.local_server import QUICK_TICKS, LocalServer
 
 ROWS = 1100  # a server builds no index for a segment of less than 1,024 rows
 DIMENSION = 16

@@ -1,0 +1,361 @@
+"""Insert and search: 314 papers, found by what they mean.
+
+    python step01_basics/05_insert_and_search.py
+    python step01_basics/05_insert_and_search.py --query "your own words"
+
+You turn texts into vectors, store and search them, filter, page, upsert and delete, find all that
+lies in a range of scores, and measure what the metric type changes, what a consistency level costs
+and how good the search is.
+
+Needs: any Milvus (Milvus Lite by default)
+Read:  docs/en/step01_basics.md#insert-and-search
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from datetime import date
+from statistics import median
+from textwrap import shorten
+from typing import NamedTuple
+
+from common.connection import Milvus, connect
+from common.datasets import Paper, paper_queries, papers
+from common.display import figure, heading, milliseconds, run, save_chart, say, table
+from common.embedding import TextEncoder, cached, text_encoder
+from common.evaluation import MeanWithInterval, mean_with_interval, ndcg_at
+from common.vectors import exact_search
+from common.workspace import OURS, workspace
+
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus import DataType, MilvusClient
+
+COLLECTION = "step01_papers"
+METRICS = {metric: f"{COLLECTION}_{metric.lower()}" for metric in ("COSINE", "IP", "L2")}
+STRETCHED, WRITTEN = 100_000, 200_000  # where the ids of copies begin
+WRITES, QUICK_WRITES = 20, 5  # for each consistency level
+TIMEOUT = 60.0  # seconds; without one, pymilvus repeats a failing call for minutes
+QUESTIONS = (
+    "teach a small model to imitate a large one",
+    "finding names of people and places in a text",
+)
+FILTERS = {  # each with its meaning in Python
+    'published >= "2020-01-01"': lambda p: p.published >= date(2020, 1, 1),
+    'ARRAY_CONTAINS(tags, "BERT")': lambda p: "BERT" in p.tags,
+    'title like "Learning %"': lambda p: p.title.startswith("Learning "),
+    'published like "2019%" and not ARRAY_CONTAINS(tags, "BERT")': (
+        lambda p: p.published.year == 2019 and "BERT" not in p.tags
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The papers, for each a vector of length 1 (a float32 row), and the encoder of both."""
+
+    papers: list[Paper]
+    vectors: NDArray[np.float32]
+    encoder: TextEncoder
+
+    def rows(self) -> list[dict]:
+        """The papers as Milvus takes them: for each a dict from field to value."""
+        return [
+            {
+                "id": paper.id,
+                "title": paper.title,
+                "abstract": paper.abstract,
+                "published": paper.published.isoformat(),  # such texts sort by date
+                "tags": list(paper.tags),
+                "vector": vector,
+            }
+            for paper, vector in zip(self.papers, self.vectors, strict=True)
+        ]
+
+
+def embed() -> Corpus:
+    """Turn each paper into a vector. Each text is encoded once, then it comes from a cache."""
+    encoder = cached(text_encoder())
+    started = time.perf_counter()
+    vectors = encoder.encode_documents([paper.text for paper in papers()])
+    seconds = time.perf_counter() - started
+    say(
+        f"{encoder.name} ({encoder.source}): {len(vectors)} texts to vectors of "
+        f"{vectors.shape[1]} numbers in {seconds:.1f} s, {encoder.hits} of them from the cache."
+    )
+    return Corpus(papers(), vectors, encoder)
+
+
+def create(client: MilvusClient, corpus: Corpus, name: str, metric: str = "COSINE") -> None:
+    """Make a collection for papers."""
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("title", DataType.VARCHAR, max_length=256)
+    schema.add_field("abstract", DataType.VARCHAR, max_length=4096)
+    schema.add_field("published", DataType.VARCHAR, max_length=10)
+    tag = {"element_type": DataType.VARCHAR, "max_length": 64}
+    schema.add_field("tags", DataType.ARRAY, max_capacity=16, **tag)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=corpus.encoder.dimension)
+    index_params = client.prepare_index_params()
+    # FLAT compares with every vector: exact, and for some thousands of them fast enough.
+    index_params.add_index("vector", index_type="FLAT", metric_type=metric)
+    options = {"consistency_level": "Strong", "properties": OURS, "timeout": TIMEOUT}
+    client.create_collection(name, schema=schema, index_params=index_params, **options)
+
+
+def insert(client: MilvusClient, corpus: Corpus) -> int:
+    """Make the collection and insert all papers; the number of rows stored."""
+    create(client, corpus, COLLECTION)
+    stored = client.insert(COLLECTION, corpus.rows(), timeout=TIMEOUT)["insert_count"]
+    say(
+        f"insert() took a list of dicts and stored {stored}. Much more goes in batches: "
+        "load_rows() of common/loading.py."
+    )
+    return stored
+
+
+def search(client: MilvusClient, corpus: Corpus, question: str, condition: str = "") -> list[dict]:
+    """Show and return the five papers nearest to a question, best first."""
+    (hits,) = client.search(
+        COLLECTION,
+        data=corpus.encoder.encode_queries([question]),
+        filter=condition,
+        limit=5,
+        output_fields=["title", "published"],
+        timeout=TIMEOUT,
+    )
+    rows = [(h["distance"], h["entity"]["published"], h["entity"]["title"]) for h in hits]
+    title = f"{question} | {condition}" if condition else question
+    table(title, ("score", "published", "title"), rows)
+    return hits
+
+
+def use_filters(client: MilvusClient, corpus: Corpus) -> list[tuple[str, set[int], set[int]]]:
+    """Ask Milvus and Python for the same papers: each filter with the ids from both."""
+    found = []
+    for condition, is_meant in FILTERS.items():
+        rows = client.query(COLLECTION, filter=condition, output_fields=["id"], timeout=TIMEOUT)
+        meant = {paper.id for paper in corpus.papers if is_meant(paper)}
+        found.append((condition, {row["id"] for row in rows}, meant))
+    shown = [(condition, len(ids), ids == meant) for condition, ids, meant in found]
+    table("Filters", ("filter", "papers", "the same in Python"), shown)
+    return found
+
+
+def count(client: MilvusClient, condition: str = "") -> int:
+    """The number of papers that fulfil a condition, counted now."""
+    options = {"output_fields": ["count(*)"], "timeout": TIMEOUT}
+    return client.query(COLLECTION, filter=condition, **options)[0]["count(*)"]
+
+
+def read(client: MilvusClient) -> dict[str, list[int]]:
+    """Read without a vector: by id, and page by page what fulfils a condition."""
+    options, of_2016 = {"output_fields": ["title"], "timeout": TIMEOUT}, 'published like "2016%"'
+    answers = {"get ids 7, 3 and 999": client.get(COLLECTION, ids=[7, 3, 999], **options)}
+    for offset in range(0, count(client, of_2016), 10):
+        page = client.query(COLLECTION, filter=of_2016, limit=10, offset=offset, **options)
+        answers[f"{of_2016}, offset {offset}"] = page
+    ids = {what: [row["id"] for row in rows] for what, rows in answers.items()}
+    table("get() and query()", ("what", "rows", "ids"), [(w, len(i), i) for w, i in ids.items()])
+    say(f"count(*) with {of_2016}: {count(client, of_2016)}; without a filter: {count(client)}.")
+    return ids
+
+
+def change(client: MilvusClient, corpus: Corpus) -> list[tuple[str, int, str]]:
+    """Upsert and delete: what was done, the number of papers then, the best hit for bread."""
+    rows, question = corpus.rows(), corpus.encoder.encode_queries(["how to bake bread"])
+
+    def now(done: str) -> tuple[str, int, str]:
+        hits = client.search(COLLECTION, data=question, limit=1, output_fields=["title"])[0]
+        return done, count(client), shorten(hits[0]["entity"]["title"], 50)
+
+    steps = [now("insert")]
+    (vector,) = corpus.encoder.encode_documents(["Bread. Flour, water, salt, yeast and an oven."])
+    client.upsert(COLLECTION, [{**rows[7], "title": "Bread", "vector": vector}], timeout=TIMEOUT)
+    steps.append(now("upsert of paper 7"))
+    client.delete(COLLECTION, ids=[7, 8], timeout=TIMEOUT)
+    steps.append(now("delete of ids 7 and 8"))
+    client.delete(COLLECTION, filter='published < "2012"', timeout=TIMEOUT)
+    steps.append(now('delete of published < "2012"'))
+    client.upsert(COLLECTION, rows, timeout=TIMEOUT)
+    steps.append(now("upsert of all papers"))
+    table("Changes", ("after", "count(*)", "best hit for: how to bake bread"), steps)
+    return steps
+
+
+def compare_metrics(client: MilvusClient, corpus: Corpus) -> dict[str, list[list[dict]]]:
+    """Search by three metrics: for each the hits at length 1 and those at other lengths."""
+    lengths = np.random.default_rng(0).uniform(0.5, 2, len(corpus.papers)).astype(np.float32)
+    stretched = [
+        {**row, "id": row["id"] + STRETCHED, "vector": row["vector"] * length}
+        for row, length in zip(corpus.rows(), lengths, strict=True)
+    ]
+    options = {"data": corpus.encoder.encode_queries(QUESTIONS[:1]), "output_fields": ["id"]}
+    found = {}
+    for metric, name in METRICS.items():
+        create(client, corpus, name, metric)
+        client.insert(name, corpus.rows() + stretched, timeout=TIMEOUT)
+        found[metric] = [
+            client.search(name, filter=copies, limit=5, timeout=TIMEOUT, **options)[0]
+            for copies in (f"id < {STRETCHED}", f"id >= {STRETCHED}")
+        ]
+    ids = [(m, *([h["id"] % STRETCHED for h in hits] for hits in f)) for m, f in found.items()]
+    table("The nearest five (ids)", ("metric", "vectors of length 1", "other lengths"), ids)
+    cosine, ip, l2 = (found[metric][0][0]["distance"] for metric in METRICS)
+    say(
+        f"At length 1 the best has COSINE {cosine:.4f}, IP {ip:.4f} and L2 {l2:.4f}, and 2 - 2 "
+        f"COSINE is {2 - 2 * cosine:.4f}: IP and COSINE are the same number there, and L2 falls as "
+        "they rise. At other lengths IP favours long vectors, and L2 those as long as the query."
+    )
+    return found
+
+
+def search_range(client: MilvusClient, corpus: Corpus) -> list[tuple[str, set[int], set[int]]]:
+    """Find all in a range of scores: each range with the ids found and those of exact search."""
+    question, found = corpus.encoder.encode_queries(QUESTIONS[:1]), []
+    for metric, radius, range_filter in (("COSINE", 0.2, 0.4), ("L2", 1.6, 1.2)):
+        limits = {"params": {"radius": radius, "range_filter": range_filter}}
+        options = {"limit": len(corpus.papers), "output_fields": ["id"], "timeout": TIMEOUT}
+        copies, name = f"id < {STRETCHED}", METRICS[metric]
+        hits = client.search(name, question, copies, search_params=limits, **options)[0]
+        rows, scores = exact_search(corpus.vectors, question, len(corpus.papers), metric)
+        if metric == "L2":  # the smaller the nearer
+            reads = f"L2: {range_filter} (range_filter) <= distance < {radius} (radius)"
+            inside = (range_filter <= scores) & (scores < radius)
+        else:
+            reads = f"COSINE: {radius} (radius) < score <= {range_filter} (range_filter)"
+            inside = (radius < scores) & (scores <= range_filter)
+        exact = {corpus.papers[row].id for row in rows[inside]}
+        found.append((reads, {hit["id"] for hit in hits}, exact))
+    shown = [(reads, len(ids), ids == exact) for reads, ids, exact in found]
+    table("radius and range_filter", ("range", "papers", "as by exact search"), shown)
+    return found
+
+
+class Level(NamedTuple):
+    """A consistency level: own writes found, and the median seconds of the reads for them."""
+
+    name: str
+    found: int
+    seconds: float
+    found_later: int
+    seconds_later: float
+
+
+def measure_levels(client: MilvusClient, corpus: Corpus, writes: int) -> list[Level]:
+    """Look for each own write right away, and again after a second without a write."""
+    template = corpus.rows()[0]
+
+    def look_for(number: int, level: str) -> tuple[int, float]:
+        started = time.perf_counter()
+        rows = client.query(COLLECTION, filter=f"id == {number}", consistency_level=level)
+        return len(rows), time.perf_counter() - started
+
+    levels = []
+    for n, level in enumerate(("Strong", "Session", "Bounded", "Eventually")):
+        numbers, at_once = range(WRITTEN + n * writes, WRITTEN + (n + 1) * writes), []
+        for number in numbers:
+            client.insert(COLLECTION, [{**template, "id": number}], timeout=TIMEOUT)
+            at_once.append(look_for(number, level))
+        time.sleep(1)
+        found, seconds = zip(*at_once, strict=True)
+        found_later, seconds_later = zip(*(look_for(i, level) for i in numbers), strict=True)
+        medians = median(seconds), median(seconds_later)
+        levels.append(Level(level, sum(found), medians[0], sum(found_later), medians[1]))
+    client.delete(COLLECTION, filter=f"id >= {WRITTEN}", timeout=TIMEOUT)
+    return levels
+
+
+def show_levels(milvus: Milvus, levels: list[Level], writes: int) -> None:
+    """Print the consistency levels and draw them."""
+    columns = "level", "own writes found", "median read", "a second later", "median read "
+    rows = [
+        (x.name, x.found, milliseconds(x.seconds), x.found_later, milliseconds(x.seconds_later))
+        for x in levels
+    ]
+    table(f"{writes} times write one paper and read it", columns, rows)
+    if milvus.can("consistency_levels"):
+        say(
+            "Strong waits for all writes, Session for those of this client; Bounded and Eventually "
+            "answer from what has arrived. Nothing is lost: look at the counts a second later."
+        )
+    else:
+        say("This Milvus is always Strong, so all levels cost the same. On a server they differ.")
+    title = f"Reads at each consistency level: {milvus.label}"
+    drawing, axes = figure(title, "consistency level", "median of a read (ms)")
+    for shift, label, seconds in (
+        (-0.2, "right after a write", [level.seconds for level in levels]),
+        (0.2, "a second later", [level.seconds_later for level in levels]),
+    ):
+        places = [place + shift for place in range(len(levels))]
+        bars = axes.bar(places, [1000 * each for each in seconds], 0.36, label=label)
+        axes.bar_label(bars, fmt="{:.1f}", padding=2)
+    axes.set_xticks(range(len(levels)), [level.name for level in levels])
+    axes.margins(y=0.2)
+    axes.legend()
+    save_chart(drawing, "step01_05_consistency")
+
+
+def rate(client: MilvusClient, corpus: Corpus) -> MeanWithInterval:
+    """Search with all judged queries: the mean nDCG@10 with its 95 % interval."""
+    queries = paper_queries()
+    vectors = corpus.encoder.encode_queries([query.query for query in queries])
+    answers = client.search(
+        COLLECTION, data=vectors, limit=10, output_fields=["id"], timeout=TIMEOUT
+    )
+    result = mean_with_interval(
+        [
+            ndcg_at([hit["id"] for hit in hits], query.relevant)
+            for hits, query in zip(answers, queries, strict=True)
+        ]
+    )
+    say(
+        f"nDCG@10 over {len(queries)} judged queries: {result.mean:.3f}, 95 % interval "
+        f"{result.low:.3f} to {result.high:.3f}. It is a lower bound: a good paper that nobody "
+        "labelled counts as wrong."
+    )
+    return result
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Give the lesson, or search the papers with your own words."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--query", help="search with these words and stop (default: give the lesson)")
+    writes = "writes for each consistency level (default: %(default)s)"
+    add("--writes", type=int, default=WRITES, metavar="N", help=writes)
+    add("--quick", action="store_true", help=f"{QUICK_WRITES} writes for each consistency level")
+    options = parser.parse_args(arguments)
+    writes = QUICK_WRITES if options.quick else options.writes
+    with connect() as milvus, workspace(milvus.client, COLLECTION, *METRICS.values()):
+        client = milvus.client
+        say(f"Milvus: {milvus.label}")
+        heading("1. Embed")
+        corpus = embed()
+        heading("2. Insert")
+        insert(client, corpus)
+        heading("3. Search")
+        for question in [options.query] if options.query else QUESTIONS:
+            search(client, corpus, question)
+        if options.query:
+            return
+        heading("4. Filter")
+        use_filters(client, corpus)
+        search(client, corpus, QUESTIONS[0], 'ARRAY_CONTAINS(tags, "BERT")')
+        heading("5. Get, query, count")
+        read(client)
+        heading("6. Upsert and delete")
+        change(client, corpus)
+        heading("7. Metric types")
+        compare_metrics(client, corpus)
+        heading("8. Search in a range")
+        search_range(client, corpus)
+        heading("9. Consistency levels")
+        show_levels(milvus, measure_levels(client, corpus, writes), writes)
+        heading("10. How good is the search?")
+        rate(client, corpus)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

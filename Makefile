@@ -2,6 +2,8 @@
 # make test     install what the tests need as well and run them on Milvus Lite and a real server
 # make server   start a local Milvus server in the background, without Docker
 # make stack    start Milvus in Docker and wait until it is ready
+# make lint     check the code with ruff
+# make clean    remove the virtual environment, caches and what the scripts wrote
 
 PYTHON ?= python3
 # The index PyTorch is taken from; https://download.pytorch.org/whl/cpu has the small CPU build.

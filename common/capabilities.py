@@ -39,6 +39,8 @@ class Feature:
         since: the release that brought it, for any other server.
         lite_note, local_server_note: what happens there instead; starts in lower case.
         gpu: whether it takes an image with GPU support.
+        setting: what must be switched on in the server's configuration; off by default, and a
+            client cannot ask for it.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Feature:
     lite_note: str = ""
     local_server_note: str = ""
     gpu: bool = False
+    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ _HANGS = "retries the build for ever"
 _CRASHES = "crashes, and again at each start: never send it this type"
 _STORED = "stores it, and retries the build of its index for ever"
 _IGNORED = "accepts it and ignores it"
+_ONE_RING = "points and polygons of one ring"
+_LOON = "common.storage.useLoonFFI: true"
 _INDEX = "vector index"
 _SCALAR_INDEX = "scalar index"
 
@@ -112,8 +117,8 @@ FEATURES = (
     Feature("SPARSE_FLOAT_VECTOR", "vector type", True, False, "2.4"),
     Feature("JSON", "field", True, True, "2.2.9"),
     Feature("ARRAY", "field", True, True, "2.3"),
-    Feature("TEXT", "field", False, False, "3.0", "", _CRASHES),
-    Feature("GEOMETRY", "field", True, False, "2.6.4", "", _CRASHES),
+    Feature("TEXT", "field", False, False, "3.0", "", _CRASHES, setting=_LOON),
+    Feature("GEOMETRY", "field", True, False, "2.6.4", _ONE_RING, _CRASHES),
     Feature("TIMESTAMPTZ", "field", True, False, "2.6.6", "", _CRASHES),
     Feature("STRUCT", "field", False, False, "2.6.4", "drops the field", "drops the field"),
     Feature("dynamic_field", "field", True, True, "2.2.9"),
@@ -149,7 +154,7 @@ FEATURES = (
     Feature("add_collection_field", "operation", False, False, "2.6"),
     Feature("truncate_collection", "operation", True, False, "2.6.8"),
     Feature("compaction", "operation", True, True, "2.0"),
-    Feature("snapshots", "operation", False, False, "3.0"),
+    Feature("snapshots", "operation", False, False, "3.0", setting=_LOON),
     Feature("resource_groups", "operation", False, True, "2.2"),
     Feature("describe_replica", "operation", False, True, "2.0"),
     Feature("several_processes", "operation", False, True, "2.0", "one process at a time"),
@@ -190,6 +195,8 @@ def capability(name: str, kind: str, version: str) -> Capability:
         able, here, note = row.local_server, LOCAL_SERVER, row.local_server_note
     elif row.gpu and "gpu" not in version:
         able, here, note = False, f"Milvus {version}", "not an image with GPU support"
+    elif row.setting:
+        able, here, note = False, f"Milvus {version}", f"unless started with {row.setting}"
     else:
         able = release(version) >= release(row.since)
         here, note = f"Milvus {version}", ""
@@ -219,6 +226,8 @@ def release(version: str) -> tuple[int, int, int]:
 def _who_has(row: Feature, kind: str) -> str:
     if row.gpu:
         return f"Milvus {row.since} or later with the -gpu image and an NVIDIA GPU does"
+    if row.setting:
+        return f"Milvus {row.since} or later with {row.setting} does"
     if kind == "lite" and row.local_server:
         return f"the {LOCAL_SERVER} (make server) and Milvus {row.since} or later do"
     if kind != "lite" and row.lite:
@@ -237,12 +246,12 @@ _KOREAN = {
     "feature": "기능",
     "yes": "지원",
     "since": "{}부터",
-    "with the -gpu image": "`-gpu` 이미지에서",
     LOCAL_SERVER: "로컬 서버 2.3.5",
     _BUILT_NOT: "빈 컬렉션에서는 이름을 받아들이지만 실제로 빌드할 때 실패",
     _HANGS: "빌드를 끝없이 재시도",
     _CRASHES: "서버가 죽고 재시작해도 다시 죽음: 이 타입을 절대 보내지 말 것",
     _IGNORED: "받아들이지만 무시",
+    _ONE_RING: "점과 고리가 하나인 다각형만",
     _STORED: "저장은 되지만 인덱스 빌드를 끝없이 재시도",
     "drops the field": "필드를 버림",
     "ignores it: one group several times": "무시됨: 같은 그룹이 여러 번 나옴",
@@ -260,7 +269,9 @@ def markdown_table(language: Literal["en", "ko"] = "en") -> str:
         return _KOREAN.get(english, english) if language == "ko" else english
 
     def cell(able: bool, note: str) -> str:
-        return word("yes") if able else f"– {word(note)}".strip()
+        if able:
+            return f"{word('yes')}, {word(note)}" if note else word("yes")
+        return f"– {word(note)}".strip()
 
     lines = [
         f"| | {word('feature')} | {LITE} | {word(LOCAL_SERVER)} | {STACK} |",
@@ -274,11 +285,21 @@ def markdown_table(language: Literal["en", "ko"] = "en") -> str:
             f"`{row.name}`",
             cell(row.lite, row.lite_note),
             cell(row.local_server, row.local_server_note),
-            word("with the -gpu image") if row.gpu else f"{word('yes')} ({since})",
+            f"{word('yes')} ({since}{_condition(row, language)})",
         ]
         group = row.group
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _condition(row: Feature, language: str) -> str:
+    """What a server needs besides its release, after a comma."""
+    if not row.gpu and not row.setting:
+        return ""
+    needed = "`-gpu` image" if row.gpu else f"`{row.setting}`"
+    if language == "en":
+        return f", with the {needed}" if row.gpu else f", with {needed}"
+    return f", {'`-gpu` 이미지에서' if row.gpu else f'{needed} 설정 시'}"
 
 
 TABLE_BEGIN = "<!-- capabilities: written by python -m common.capabilities -->"

@@ -247,7 +247,7 @@ def save_chart(figure: "Figure", name: str) -> Path:
 @cache
 def _set_chart_style() -> None:
     import matplotlib as mpl
-    from cycler import cycler
+    from matplotlib.rcsetup import cycler
 
     mpl.use("Agg")  # draws into files; a window is never opened
     mpl.rcParams.update(_CHART_STYLE)

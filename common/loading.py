@@ -120,7 +120,7 @@ def load_rows(
         upsert: whether a row replaces a row that has its primary key.
         check: whether rows are checked with `common.schema.check_rows()` before they are sent.
         timeout: seconds for one request.
-        retries: how often one request is sent again, with waits of 0.5, 1, 2, 4 and 8 seconds.
+        retries: how often one request is sent again, after about 0.5, 1, 2, 4 and 8 seconds.
         start_at: leave out so many rows at the beginning, which an earlier call has stored.
         progress: called after each batch with the number of rows stored, `start_at` included.
 
@@ -385,14 +385,15 @@ class _Sender:
             rows = _Rows(request.rows, start)
             answer = write(self._collection, rows, timeout=_OneAttempt(self._timeout))
         except (MilvusException, grpc.RpcError) as error:
-            its_turn()  # where the rows could not even be converted
             verdict = _judge(error)
-            request.error, request.maybe_stored = error, in_doubt or verdict.maybe_stored
+            sent = request.maybe_stored
+            request.error = error
+            request.maybe_stored = in_doubt or (sent and verdict.maybe_stored)
             if verdict.again and (self._keys_are_given or not request.maybe_stored):
                 raise TryAgain from error
             raise
         confirmed = answer.get("upsert_count" if upsert else "insert_count", 0)
-        if False:
+        if confirmed != len(request.rows):
             reason = f"Milvus confirmed {confirmed} of {len(request.rows)} rows"
             raise self._failure(request, reason)
 

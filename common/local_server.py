@@ -205,7 +205,7 @@ class LocalServer:
     Args:
         folder: where data, configuration and logs live; None takes a temporary folder that is
             removed at the end. A folder that has data is started again with that data.
-        port: the port for clients; None takes a free one (or the one the folder had before).
+        port: the port for clients; None takes a free one.
         authorization: whether clients need a token. A new server has the user `root` with the
             password `Milvus`.
         tls: None for plain text, "server" for a server certificate, "mutual" for a client
@@ -426,8 +426,11 @@ class LocalServer:
             temporary=self.temporary,
         )
         text = json.dumps(asdict(record), indent=2)
-        (self.folder / "server.json").write_text(text)
-        self._record_file.write_text(text)
+        for path in (self.folder / "server.json", self._record_file):
+            # Whole or not at all: another process may be reading.
+            unfinished = path.with_suffix(".tmp")
+            unfinished.write_text(text)
+            unfinished.replace(path)
 
     def _write_configuration(self) -> None:
         data = _package_data()
@@ -537,7 +540,9 @@ def _stop_orphans() -> None:
         record = _read_record(path)
         if record is not None:
             process = record.process
-            if process is not None and not record.orphaned:
+            # An owner that lives may start its server again, also one that is dead now.
+            owned = record.owner_pid is not None and not record.orphaned
+            if owned or (process is not None and not record.orphaned):
                 continue
             if process is not None:
                 _stop_process(process)
@@ -591,7 +596,8 @@ def _command_start(options: argparse.Namespace) -> int:
         print(f"  trust it: {server.folder / 'tls' / 'server.pem'} (server_pem_path)")
     print(f"  health:   {server.metrics_url}/healthz")
     print(f"  data:     {server.folder}")
-    print(f"  stop it:  python -m common.local_server stop{_folder_option(options.folder)}")
+    stop = f"{_python()} -m common.local_server stop{_folder_option(options.folder)}"
+    print(f"  stop it:  {stop}")
     return 0
 
 
@@ -620,6 +626,14 @@ def _command_status(options: argparse.Namespace) -> int:
     print(f"  health:   http://localhost:{record.ports['metrics_port']}/healthz")
     print(f"  data:     {record.folder}")
     return 0
+
+
+def _python() -> str:
+    """How to call this Python here: without its folder where the environment is activated."""
+    beside = shutil.which("python")
+    if beside and Path(beside).parent == Path(sys.executable).parent:
+        return "python"
+    return os.path.relpath(sys.executable)
 
 
 def _folder_option(folder: Path) -> str:

@@ -26,9 +26,7 @@ from pymilvus import CollectionSchema, DataType
 SCHEMA_COLUMNS = ("field", "type", "limits", "notes")
 
 MAX_PROBLEMS_SHOWN = 10
-MAX_JSON_BYTES = (
-    65_536  # Milvus: common.JSONMaxLength, also for all dynamic fields of a row together
-)
+MAX_JSON_BYTES = 65_536  # common.JSONMaxLength; the dynamic fields of a row count together
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 MAX_FLOAT64 = float(np.finfo(np.float64).max)
 MAX_SPARSE_INDEX = 2**32 - 2  # 2^32 - 1 is reserved
@@ -40,6 +38,9 @@ _INTEGER_BITS = {
     DataType.INT64: 64,
 }
 _TEXTS = {DataType.VARCHAR, DataType.TEXT, DataType.GEOMETRY, DataType.TIMESTAMPTZ}
+_UNSIGNED = (np.uint8, np.uint16, np.uint32, np.uint64)
+_INTEGERS = (int, np.int8, np.int16, np.int32, np.int64, *_UNSIGNED)
+_NUMBERS = (*_INTEGERS, float, np.float16, np.float32, np.float64)
 _FLOAT_DTYPES = {np.dtype(np.float32), np.dtype(np.float64)}
 # name of the NumPy type, bits of its exponent, largest number
 _HALF = {
@@ -369,9 +370,9 @@ def _key_problems(batch: _Batch) -> list[RowProblem]:
     if key is None:
         return []
     column = batch.columns[key.name]
-    if set(map(type, column)) <= {int, str} and len(set(column)) == len(column):
+    if set(map(type, column)).issubset((str, *_INTEGERS)) and len(set(column)) == len(column):
         return []
-    kind = str if key.dtype == DataType.VARCHAR else (int, np.integer)
+    kind = str if key.dtype == DataType.VARCHAR else _INTEGERS
     hint = "give each key once: Milvus would keep both rows, or only the older one"
     problems, first = [], {}
     for number, value in zip(batch.numbers, column, strict=True):
@@ -408,11 +409,11 @@ def _column_is_fine(field: _Field, column: list) -> bool:
     try:
         if field.dtype in _INTEGER_BITS:
             low, high = _integer_range(field.dtype)
-            return kinds == {int} and low <= min(column) and max(column) <= high
+            return kinds.issubset(_INTEGERS) and low <= min(column) and max(column) <= high
         if field.dtype == DataType.BOOL:
             return kinds == {bool}
         if field.dtype in (DataType.FLOAT, DataType.DOUBLE):
-            return kinds <= {int, float} and math.hypot(*column) <= MAX_FLOAT32
+            return kinds.issubset(_NUMBERS) and math.hypot(*column) <= MAX_FLOAT32
         if field.dtype in _TEXTS:
             return kinds == {str} and _texts_are_fine(field, column)
         if field.dtype == DataType.JSON:
@@ -425,7 +426,7 @@ def _column_is_fine(field: _Field, column: list) -> bool:
 
 
 def _float_vectors_are_fine(dim: int, kinds: set[type], column: list) -> bool:
-    if kinds == {np.ndarray}:
+    if kinds <= {np.ndarray, np.memmap}:
         if set(map(attrgetter("shape"), column)) != {(dim,)}:
             return False
         if not set(map(attrgetter("dtype"), column)) <= _FLOAT_DTYPES:
@@ -471,7 +472,7 @@ def _value_trouble(field: _Field, value: object) -> _Trouble | None:
 
 
 def _integer_trouble(field: _Field, value: object) -> _Trouble | None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+    if not isinstance(value, _INTEGERS) or isinstance(value, bool):
         return _Trouble(f"{_shown(value)} instead of a whole number", "give an int")
     low, high = _integer_range(field.dtype)
     if not low <= value <= high:
@@ -481,8 +482,7 @@ def _integer_trouble(field: _Field, value: object) -> _Trouble | None:
 
 
 def _float_trouble(field: _Field, value: object) -> _Trouble | None:
-    numbers = (int, float, np.integer, np.floating)
-    if not isinstance(value, numbers) or isinstance(value, bool):
+    if not isinstance(value, _NUMBERS) or isinstance(value, bool):
         return _Trouble(f"{_shown(value)} instead of a number", "give a float")
     return _number_trouble(value, MAX_FLOAT32 if field.dtype == DataType.FLOAT else math.inf)
 
@@ -559,7 +559,10 @@ def _struct_trouble(_: _Field, value: object) -> _Trouble | None:
 def _float_vector_trouble(field: _Field, value: object) -> _Trouble | None:
     if _is_array(value) and value.dtype not in _FLOAT_DTYPES:
         return _Trouble(f"an array of {value.dtype}", "convert it: vector.astype('float32')")
-    return _shape_trouble(field, value) or _numbers_trouble(value, MAX_FLOAT32)
+    trouble = _shape_trouble(field, value)
+    if trouble or _column_is_fine(field, [value]):
+        return trouble
+    return _numbers_trouble(value, MAX_FLOAT32)
 
 
 def _shape_trouble(field: _Field, value: object) -> _Trouble | None:
@@ -588,27 +591,27 @@ def _numbers_trouble(values: Iterable, limit: float) -> _Trouble | None:
     return None
 
 
-def _bytes_trouble(kind: str, size: int, expected: int, dim: int, hint: str) -> _Trouble | None:
+def _bytes_trouble(size: int, expected: int, dim: int, hint: str) -> _Trouble | None:
     if size == expected:
         return None
-    return _Trouble(f"{size:,} {kind} instead of {expected:,} for {dim:,} dimensions", hint)
+    return _Trouble(f"{size:,} bytes instead of {expected:,} for {dim:,} dimensions", hint)
 
 
 def _binary_vector_trouble(field: _Field, value: object) -> _Trouble | None:
     hint = "eight dimensions are one byte: numpy.packbits(bits, bitorder='little') packs them"
     bytes_of_array = _is_array(value) and value.dtype == np.uint8 and value.ndim == 1
     bytes_of_list = isinstance(value, (list, tuple)) and all(
-        isinstance(item, (int, np.integer)) and 0 <= item <= 255 for item in value
+        isinstance(item, _INTEGERS) and 0 <= item <= 255 for item in value
     )
     if not isinstance(value, (bytes, bytearray)) and not bytes_of_array and not bytes_of_list:
         return _Trouble(f"{_shown(value)} instead of bytes", hint)
-    return _bytes_trouble("bytes", len(value), field.dim // 8, field.dim, hint)
+    return _bytes_trouble(len(value), field.dim // 8, field.dim, hint)
 
 
 def _int8_vector_trouble(field: _Field, value: object) -> _Trouble | None:
     if isinstance(value, bytes):
         hint = "one dimension is one byte"
-        return _bytes_trouble("bytes", len(value), field.dim, field.dim, hint)
+        return _bytes_trouble(len(value), field.dim, field.dim, hint)
     if not _is_array(value) or value.dtype != np.int8:
         return _Trouble(f"{_shown(value)} instead of int8", "give numpy.array(vector, 'int8')")
     return _shape_trouble(field, value)
@@ -619,7 +622,7 @@ def _half_vector_trouble(field: _Field, value: object) -> _Trouble | None:
     name, exponent, limit = _HALF[field.dtype]
     if isinstance(value, bytes):
         hint = "one dimension is two bytes"
-        trouble = _bytes_trouble("bytes", len(value), 2 * field.dim, field.dim, hint)
+        trouble = _bytes_trouble(len(value), 2 * field.dim, field.dim, hint)
         bits = np.frombuffer(value, np.uint16) if trouble is None else None
     elif _is_array(value) and value.dtype.name == name:
         trouble = _shape_trouble(field, value)
@@ -644,7 +647,7 @@ def _sparse_vector_trouble(_: _Field, value: object) -> _Trouble | None:
         return _Trouble(f"{_shown(value)} instead of a sparse vector", hint)
     seen = set()
     for index, weight in pairs:
-        if not isinstance(index, (int, np.integer)) or isinstance(index, bool):
+        if not isinstance(index, _INTEGERS) or isinstance(index, bool):
             return _Trouble(f"the index {_shown(index)} is no whole number", "give an int")
         if not 0 <= index <= MAX_SPARSE_INDEX or index in seen:
             problem = f"the index {index} stands twice" if index in seen else f"the index {index}"

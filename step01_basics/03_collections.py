@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from functools import partial
 
 from common.connection import Milvus, connect
 from common.display import expected_error, heading, left_out, quiet_pymilvus, run, say, table
@@ -33,16 +32,14 @@ BLUE = f"{COLLECTION}_blue"  # the version in use
 GREEN = f"{COLLECTION}_green"  # the version that takes its place
 ALIAS = f"{COLLECTION}_alias"  # what an application asks for
 DATABASE = f"{COLLECTION}_database"
-PATIENCE = 60.0  # seconds that rows get to expire
+PATIENCE = 60  # seconds that rows get to expire
 TIMEOUT = 60.0  # seconds; without one, pymilvus repeats a failing call for minutes
 
 COLORS = {
     "black": [0, 0, 0],
-    "white": [255, 255, 255],
     "maroon": [128, 0, 0],
     "red": [255, 0, 0],
     "yellow": [255, 255, 0],
-    "green": [0, 128, 0],
     "blue": [0, 0, 255],
 }
 DARK_RED, TANGERINE = [130, 0, 0], [250, 150, 10]
@@ -50,6 +47,7 @@ DARK_RED, TANGERINE = [130, 0, 0], [250, 150, 10]
 
 def quick_setup(client: MilvusClient) -> None:
     """Make a collection in one call: Milvus chooses everything but the dimension."""
+    heading("1. Quick set-up: one call")
     client.create_collection(QUICK, dimension=3, properties=OURS, timeout=TIMEOUT)
     rows = [{"id": n, "vector": rgb, "name": name} for n, (name, rgb) in enumerate(COLORS.items())]
     client.insert(QUICK, rows, timeout=TIMEOUT)
@@ -84,7 +82,7 @@ def explicit_schema(
 
 def describe(client: MilvusClient, *names: str) -> dict[str, list[str]]:
     """Show what Milvus made of each collection: for each thing its value in each of them."""
-    names, made = names or (QUICK, COLLECTION), {}
+    made: dict[str, list[str]] = {}
     for name in names:
         about = client.describe_collection(name)
         indexes = [client.describe_index(name, index) for index in client.list_indexes(name)]
@@ -109,6 +107,7 @@ def load_state(client: MilvusClient, name: str) -> str:
 
 def compare(client: MilvusClient) -> list[tuple[str, str, float]]:
     """Ask both for the two colours nearest to a dark red: collection, colour, distance."""
+    heading("4. What each finds")
     rows = []
     for name, field in ((QUICK, "name"), (COLLECTION, "id")):
         fields = {"output_fields": [field], "consistency_level": "Strong"}
@@ -123,12 +122,15 @@ def compare(client: MilvusClient) -> list[tuple[str, str, float]]:
 
 
 def count_rows(client: MilvusClient) -> list[tuple[str, int, int]]:
-    """Compare the statistics with a count: after an insert, a flush and a delete."""
+    """List the collections, and compare statistics with a count as the rows change."""
+    heading("5. List and count")
 
     def now(moment: str) -> tuple[str, int, int]:
         row_count = client.get_collection_stats(COLLECTION)["row_count"]
         return moment, row_count, count(client, COLLECTION)
 
+    ours = [name for name in client.list_collections() if name.startswith(COLLECTION)]
+    say(f"list_collections() names everybody's; those of this script: {', '.join(sorted(ours))}.")
     rows = [now("inserted")]
     client.flush(COLLECTION, timeout=TIMEOUT)
     rows.append(now("flushed"))
@@ -163,6 +165,7 @@ def refusal(title: str, call: Callable[..., object], *arguments: object) -> Milv
 
 def release_and_load(client: MilvusClient) -> tuple[list[str], MilvusException | None]:
     """Take a collection out of memory and back in: the load states, the error in between."""
+    heading("6. Release and load")
     states = [load_state(client, COLLECTION)]
     client.release_collection(COLLECTION, timeout=TIMEOUT)
     states.append(load_state(client, COLLECTION))
@@ -175,6 +178,7 @@ def release_and_load(client: MilvusClient) -> tuple[list[str], MilvusException |
 
 def rename(client: MilvusClient) -> str:
     """Give the collection a name that tells its version; the load state right after that."""
+    heading("7. Rename")
     client.rename_collection(COLLECTION, BLUE)
     state = load_state(client, BLUE)
     say(f"{COLLECTION} is now {BLUE}, with its rows; load state: {state}.")
@@ -186,12 +190,13 @@ def rename(client: MilvusClient) -> str:
 
 def switch_alias(client: MilvusClient) -> list[tuple[str, str]]:
     """Move an application from one version of its data to the next without touching it."""
+    heading("8. Alias")
     explicit_schema(client, GREEN, {**COLORS, "orange": [255, 165, 0]})
     client.create_alias(BLUE, ALIAS)
     answers = []
     for version in (BLUE, GREEN):
         client.alter_alias(version, ALIAS)
-        stands_for = client.describe_alias(ALIAS)["collection_name"]
+        stands_for = client.describe_collection(ALIAS)["collection_name"]
         answers.append((stands_for, nearest(client, ALIAS, TANGERINE)))
     table(f"search({ALIAS!r}, ...)", ("stands for", f"nearest to {TANGERINE}"), answers)
     say("alter_alias() is the whole switch of a blue-green deployment, and the way back too.")
@@ -200,10 +205,11 @@ def switch_alias(client: MilvusClient) -> list[tuple[str, str]]:
 
 def expire(milvus: Milvus, patience: float = PATIENCE) -> tuple[str, int | None]:
     """Set a property and read it back; where TTL works, how many rows are left after a while."""
+    heading("9. Time to live")
     client, name, rows = milvus.client, "collection.ttl.seconds", None
     client.alter_collection_properties(QUICK, properties={name: "1"})
     kept = client.describe_collection(QUICK)["properties"][name]
-    say(f"{name} of {QUICK} reads {kept}: a row should be gone a second after it came.")
+    say(f"{name} of {QUICK} is {kept} now: no row should get older than a second.")
     if able := milvus.can("ttl"):
         deadline = time.monotonic() + patience
         while (rows := count(client, QUICK)) and time.monotonic() < deadline:
@@ -216,6 +222,7 @@ def expire(milvus: Milvus, patience: float = PATIENCE) -> tuple[str, int | None]
 
 def change_while_loaded(milvus: Milvus) -> dict[str, object]:
     """Add a field to a collection that is in use, and empty one in a single call."""
+    heading("10. Change it while it is loaded")
     client, seen = milvus.client, {}
     if able := milvus.can("add_collection_field"):
         client.add_collection_field(BLUE, "warm", DataType.BOOL, nullable=True, timeout=TIMEOUT)
@@ -235,12 +242,14 @@ def change_while_loaded(milvus: Milvus) -> dict[str, object]:
 
 def two_databases(milvus: Milvus) -> dict[str, object]:
     """Keep a collection of the same name, with other rows, in a second database."""
+    heading("11. Databases")
     client, seen = milvus.client, {}
     client.create_database(DATABASE)
     with closing(MilvusClient(**{**milvus.options, "db_name": DATABASE})) as inside:
         explicit_schema(inside, GREEN, {"indigo": [75, 0, 130]})
         seen["nearest"] = [nearest(each, GREEN, TANGERINE) for each in (client, inside)]
-        say("{} finds {}, its namesake in the new database {}.".format(GREEN, *seen["nearest"]))
+        rows = zip(("the script's", DATABASE), seen["nearest"], strict=True)
+        table(f"search({GREEN!r}, ...)", ("database", f"nearest to {TANGERINE}"), rows)
         title = "drop_database() while it holds a collection"
         seen["refused"] = refusal(title, client.drop_database, DATABASE)
         if able := milvus.can("use_database"):
@@ -257,8 +266,9 @@ def two_databases(milvus: Milvus) -> dict[str, object]:
 
 def drop(client: MilvusClient) -> MilvusException | None:
     """Drop all, at first without a thought for the alias: the error, where Milvus refuses that."""
+    heading("12. Drop")
     try:
-        error = refusal(f"to drop {GREEN}, which has an alias", client.drop_collection, GREEN)
+        error = refusal(f"dropping {GREEN}, which has an alias", client.drop_collection, GREEN)
         if error is None:
             say("Now the alias leads nowhere. Milvus 2.5.5 and later refuse: drop the alias first.")
     finally:
@@ -279,27 +289,27 @@ def main(arguments: list[str] | None = None) -> None:
     with connect() as milvus:
         client, names = milvus.client, (COLLECTION, QUICK, BLUE, GREEN, ALIAS)
         if options.describe:
+            missing = [name for name in options.describe if not client.has_collection(name)]
+            if missing:
+                parser.error(f"{milvus.label} has no collection {', '.join(missing)}")
             describe(client, *options.describe)
             return
         say(f"Milvus: {milvus.label}")
-        sections = (
-            ("1. Quick set-up: one call", quick_setup, client),
-            ("2. Explicit schema: your decisions", explicit_schema, client),
-            ("3. What Milvus made of each", describe, client),
-            ("4. What each finds", compare, client),
-            ("5. Count", count_rows, client),
-            ("6. Release and load", release_and_load, client),
-            ("7. Rename", rename, client),
-            ("8. Alias", switch_alias, client),
-            ("9. Time to live", partial(expire, patience=5 if options.quick else PATIENCE), milvus),
-            ("10. Change it while it is loaded", change_while_loaded, milvus),
-            ("11. Databases", two_databases, milvus),
-            ("12. Drop", drop, client),
-        )
         with workspace(client, *names, databases=[DATABASE]):
-            for title, section, connected in sections:
-                heading(title)
-                section(connected)
+            quick_setup(client)
+            heading("2. Explicit schema: your decisions")
+            explicit_schema(client)
+            heading("3. What Milvus made of each")
+            describe(client, QUICK, COLLECTION)
+            compare(client)
+            count_rows(client)
+            release_and_load(client)
+            rename(client)
+            switch_alias(client)
+            expire(milvus, patience=5 if options.quick else PATIENCE)
+            change_while_loaded(milvus)
+            two_databases(milvus)
+            drop(client)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def limits(milvus: Milvus) -> dict[str, tuple[str, str] | None]:
     table("The types of Milvus 3.0", data_types.TYPE_COLUMNS, data_types.type_table(milvus.can))
     say(
         "since: the release of Milvus that brought it; the local server is of 2.3.5. TEXT is off "
-        "in a Milvus as installed: Storage V3 (common.storage.useLoonFFI) brings it."
+        "in a Milvus as installed: Storage V3 (common.storage.useLoonFFI) brings it. Milvus 3.0.2 "
+        "has MOL as well, for molecules, which pymilvus 3.0.2 does not know yet."
     )
     answers = data_types.one_step_too_far(milvus.client, COLLECTION, timeout=TIMEOUT)
     rows = [(tried, *(answer or ("nobody", ""))) for tried, answer in answers.items()]
@@ -306,9 +307,9 @@ def main() -> None:
         heading("3. Vectors, there and back")
         encoder = cached(text_encoder())
         texts = [paper.text for paper in papers()][: QUICK if quick else None]
+        say(f"{len(texts)} papers as {encoder.name} sees them: {encoder.dimension} dimensions.")
         documents = encoder.encode_documents(texts)
         queries = encoder.encode_queries([query.query for query in paper_queries()])
-        say(f"{len(texts)} papers as {encoder.name} sees them: {documents.shape[1]} dimensions.")
         stored = vector_types(milvus, texts, documents, queries)
         heading("4. What fewer bytes cost in recall")
         measured = precision(milvus, documents, queries, stored)

@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -118,10 +119,15 @@ def imported(source: str) -> set[str]:
 
 def unnamed(modules: set[str], packages: set[str]) -> dict[str, list[str]]:
     """The third-party modules that none of `packages` brings, each with who does."""
-    installed = packages_distributions()
+    installed = installed_packages()
     third_party = modules - set(sys.stdlib_module_names) - OURS
     brings = {m: sorted({canonicalize_name(d) for d in installed.get(m, [])}) for m in third_party}
     return {module: who for module, who in brings.items() if not set(who) & packages}
+
+
+@cache
+def installed_packages() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT_ROOT)))

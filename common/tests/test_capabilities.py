@@ -616,8 +616,9 @@ def does(milvus: Milvus, name: str) -> bool:
 def test_the_table_tells_what_the_engine_does(milvus: Milvus, name: str) -> None:
     if milvus.label.endswith("(local server)") and name in CRASHES_THE_LOCAL_SERVER:
         pytest.skip("would take the shared server down; see the test of what crashes it")
-    if milvus.kind not in ("lite",) and "local server" not in milvus.label and name == "tls":
-        pytest.skip("whether your Milvus speaks TLS is in its configuration")
+    of_your_own = milvus.kind != "lite" and "local server" not in milvus.label
+    if of_your_own and (name == "tls" or feature(name).setting):
+        pytest.skip("whether your Milvus has it is in its configuration")
     told = milvus.can(name)
     assert does(milvus, name) == bool(told), told.reason or f"{milvus.label} should have {name}"
 
@@ -655,7 +656,8 @@ def test_every_row_has_a_probe() -> None:
         ("group_by", "cluster", "2.4.0", True),
         ("AISAQ", "standalone", "2.6.3", False),
         ("AISAQ", "standalone", "2.6.4", True),
-        ("TEXT", "standalone", "3.0.2", True),
+        ("TEXT", "standalone", "3.0.2", False),
+        ("JSON", "standalone", "3.0.2", True),
         ("GPU_CAGRA", "standalone", "3.0.2", False),
         ("GPU_CAGRA", "standalone", "3.0.2-gpu", True),
     ],

@@ -109,6 +109,7 @@ class FaultyProxy(grpc.GenericRpcHandler):
     def __init__(self, target: str, **options: int) -> None:
         unlimited = {"grpc.max_send_message_length": -1, "grpc.max_receive_message_length": -1}
         self.faults: deque[Fault | None] = deque()  # of the next writes; None lets one pass
+        self.faults_of_describe: deque[Fault | None] = deque()
         self.writes: list[str] = []
         self.most_at_once = 0
         self._at_once = 0
@@ -127,7 +128,11 @@ class FaultyProxy(grpc.GenericRpcHandler):
                 return self._forward(details.method, request, context)
 
             name = details.method.rsplit("/", 1)[1]
-            return self._write(name, forward, context) if name in WRITES else forward()
+            if name in WRITES:
+                return self._write(name, forward, context)
+            faults = self.faults_of_describe if name == "DescribeCollection" else None
+            fault = faults.popleft() if faults else None
+            return fault(forward, context) if fault else forward()
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
@@ -302,6 +307,19 @@ class TestBadRows:
         load_rows(through, COLLECTION, rows, batch_size=10, start_at=caught.value.rows_stored)
         assert stored(through) == list(range(35))
 
+    def test_a_failure_before_the_bad_row_is_told_first(self, through, proxy):
+        """Its batch is on its way when the bad row is found, and then it is not stored."""
+
+        def slowly_refused(forward, context) -> bytes:
+            time.sleep(0.5)
+            return refused(forward, context)
+
+        proxy.faults.extend([None, slowly_refused])
+        with pytest.raises(LoadFailed, match="rows 10 to 19 were not stored") as caught:
+            load_rows(through, COLLECTION, [*some_rows(25), {"id": 25}], batch_size=10)
+        assert caught.value.rows_stored == 10
+        assert stored(through) == list(range(10))
+
     def test_rows_are_numbered_from_the_first_of_all(self, client):
         rows = [*some_rows(25), {"id": 25}]
         with pytest.raises(RowsRefused, match='row 25, field "vector": no value') as caught:
@@ -391,6 +409,13 @@ class TestRefusals:
         assert report.retries == 2
         assert proxy.writes == ["Insert"] * 5
         assert stored(through, name) == list(range(30))
+
+    def test_what_breaks_before_the_rows_are_sent_leaves_no_doubt(self, through, proxy):
+        """pymilvus asks for the schema before the first insert: there the connection breaks."""
+        proxy.faults_of_describe.extend([None, lost])
+        load_rows(through, AUTO_ID, without_keys(some_rows(10)))
+        assert proxy.writes == ["Insert"]
+        assert count(through, AUTO_ID) == 10
 
     def test_a_doubt_stays_although_the_next_attempt_does_not_arrive(self, through, proxy):
         proxy.faults.extend([lost, unreachable])

@@ -14,6 +14,7 @@ from common.schema import (
     require_rows,
 )
 
+import ml_dtypes
 import numpy as np
 import pytest
 import scipy.sparse
@@ -57,6 +58,7 @@ BAD_VALUES = [
     (field("x", DataType.INT64), 2**63, "9223372036854775808 is out of range", "INT64 holds"),
     (field("x", DataType.INT64), True, "True (bool) instead of a whole number", "give an int"),
     (field("x", DataType.INT64), 1.0, "1.0 (float) instead of a whole number", "give an int"),
+    (field("x", DataType.INT64), np.timedelta64(1), "(timedelta64) instead of", "give an int"),
     (field("x", DataType.INT32), "7", "'7' (str) instead of a whole number", "give an int"),
     (field("x", DataType.INT8), None, "None", "not nullable and has no default"),
     # numbers and truth
@@ -202,6 +204,12 @@ BAD_VALUES = [
         "NaN or infinity at position 1",
         "converted",
     ),
+    (
+        field("x", DataType.BFLOAT16_VECTOR, dim=2),
+        np.array([INFINITY, 1], ml_dtypes.bfloat16),
+        "NaN or infinity at position 0",
+        "converted",
+    ),
     # sparse vectors
     (field("x", DataType.SPARSE_FLOAT_VECTOR), {}, "no weight above 0", "leave the row out"),
     (field("x", DataType.SPARSE_FLOAT_VECTOR), {3: 1e-60}, "no weight above 0", "leave the row"),
@@ -239,8 +247,7 @@ class TestBadValues:
         assert hint in found.hint
 
     def test_the_quick_check_does_not_pass_it(self, definition, value, problem, hint):
-        rule = _field(make_schema(definition).to_dict()["fields"][-1], False, False)
-        assert not _column_is_fine(rule, [value])
+        assert not _column_is_fine(rule_of(definition), [value])
 
 
 GOOD_VALUES = {
@@ -289,6 +296,10 @@ GOOD_VALUES = {
             [b"abab", np.zeros(2, np.float16), [0.5, 1], np.zeros(2, np.float32)],
         ),
         (
+            field("x", DataType.BFLOAT16_VECTOR, dim=2),
+            [b"abab", np.ones(2, ml_dtypes.bfloat16), [0.5, 3e38]],
+        ),
+        (
             field("x", DataType.SPARSE_FLOAT_VECTOR),
             [
                 {1: 0.5},
@@ -302,6 +313,38 @@ GOOD_VALUES = {
 )
 def test_every_form_that_pymilvus_takes_is_fine(definition, values):
     assert check_rows(make_schema(definition), rows_with("x", *values)) == []
+
+
+@pytest.mark.parametrize(
+    ("definition", "column"),
+    [
+        (field("x", DataType.INT64), [1, 2, 3]),
+        (field("x", DataType.INT64), list(np.arange(3))),
+        (field("x", DataType.FLOAT), [0.5, 1, np.float32(2)]),
+        (field("x", DataType.DOUBLE), list(np.ones(3))),
+        (field("x", DataType.BOOL), [True, False]),
+        (field("x", DataType.VARCHAR, max_length=6), ["abcdef", "가나"]),
+        (field("x", DataType.JSON), [{"a": [1, "b"]}, {}]),
+        (field("x", DataType.FLOAT_VECTOR, dim=4), [[0.5] * 4, (1, 2, 3, 4)]),
+        (field("x", DataType.FLOAT_VECTOR, dim=4), list(np.ones((3, 4), np.float32))),
+        (field("x", DataType.FLOAT_VECTOR, dim=4), list(np.ones((3, 4)))),
+    ],
+    ids=lambda value: value["datatype"].name if isinstance(value, dict) else "",
+)
+def test_the_usual_forms_pass_the_quick_check(definition, column):
+    """So that a load is not slowed down by looking at each value."""
+    assert _column_is_fine(rule_of(definition), column)
+
+
+def test_vectors_of_a_file_that_is_mapped_into_memory_are_quick_too(tmp_path):
+    np.save(tmp_path / "vectors.npy", np.ones((3, 4), np.float32))
+    matrix = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    assert _column_is_fine(rule_of(field("x", DataType.FLOAT_VECTOR, dim=4)), list(matrix))
+
+
+def rule_of(definition: dict):
+    """What the checks make of the definition of a field."""
+    return _field(make_schema(definition).to_dict()["fields"][-1], False, False)
 
 
 class TestRowsAsAWhole:

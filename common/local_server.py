@@ -21,6 +21,7 @@ import lzma
 import os
 import platform
 import random
+import shlex
 import shutil
 import signal
 import socket
@@ -637,7 +638,7 @@ def _python() -> str:
 
 
 def _folder_option(folder: Path) -> str:
-    return "" if folder == DEFAULT_FOLDER else f" --folder {folder}"
+    return "" if folder == DEFAULT_FOLDER else f" --folder {shlex.quote(str(folder))}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,10 +3,10 @@ import json
 import shutil
 from datetime import date
 
-import pytest
-
 from common import datasets
 from common.datasets import DatasetError, constitution, paper_queries, papers
+
+import pytest
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import re
 import subprocess
 import sys
 
+from common import display
+from common.settings import PROJECT_ROOT, Settings
+
 import numpy as np
 import pytest
 from rich.text import Text
-
-from common import display
-from common.settings import PROJECT_ROOT, Settings
 
 
 @pytest.fixture(autouse=True)

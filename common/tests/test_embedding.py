@@ -14,9 +14,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 from common import embedding, vector_cache
 from common.datasets import constitution, paper_queries, papers
 from common.embedding import (
@@ -34,6 +31,9 @@ from common.evaluation import mean_with_interval, ndcg_at
 from common.settings import Settings
 from common.vector_cache import CacheError
 from common.vectors import exact_search
+
+import numpy as np
+import pytest
 
 TEXTS = [
     "A short one.",

@@ -1,11 +1,11 @@
 import math
 
+from common.evaluation import hit_rate_at, mean_with_interval, ndcg_at, reciprocal_rank
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from common.evaluation import hit_rate_at, mean_with_interval, ndcg_at, reciprocal_rank
 
 LOG3 = math.log2(3)  # the discount of rank 2; rank 1 has log2(2) = 1 and rank 3 log2(4) = 2
 

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
-
 from common import display
 from common.report import FAILED, NOT_RUN, PASSED, Outcome, Script, duration, read_events
 from common.report import write_report as write
 from common.settings import Settings
+
+import pytest
 
 HOSTILE = "</pre><script>alert('x')</script> & \"quoted\" <b>한국어</b>"
 VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}

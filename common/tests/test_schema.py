@@ -1,14 +1,12 @@
 import math
 from types import SimpleNamespace
 
+from common.field_values import MAX_JSON_BYTES, column_is_fine, value_trouble
 from common.schema import (
-    MAX_JSON_BYTES,
     SCHEMA_COLUMNS,
     RowProblem,
     RowsRefused,
-    _column_is_fine,
     _field,
-    _value_trouble,
     check_rows,
     describe_fields,
     require_rows,
@@ -247,7 +245,7 @@ class TestBadValues:
         assert hint in found.hint
 
     def test_the_quick_check_does_not_pass_it(self, definition, value, problem, hint):
-        assert not _column_is_fine(rule_of(definition), [value])
+        assert not column_is_fine(rule_of(definition), [value])
 
 
 GOOD_VALUES = {
@@ -333,13 +331,13 @@ def test_every_form_that_pymilvus_takes_is_fine(definition, values):
 )
 def test_the_usual_forms_pass_the_quick_check(definition, column):
     """So that a load is not slowed down by looking at each value."""
-    assert _column_is_fine(rule_of(definition), column)
+    assert column_is_fine(rule_of(definition), column)
 
 
 def test_vectors_of_a_file_that_is_mapped_into_memory_are_quick_too(tmp_path):
     np.save(tmp_path / "vectors.npy", np.ones((3, 4), np.float32))
     matrix = np.load(tmp_path / "vectors.npy", mmap_mode="r")
-    assert _column_is_fine(rule_of(field("x", DataType.FLOAT_VECTOR, dim=4)), list(matrix))
+    assert column_is_fine(rule_of(field("x", DataType.FLOAT_VECTOR, dim=4)), list(matrix))
 
 
 def rule_of(definition: dict):
@@ -410,7 +408,7 @@ class TestRowsAsAWhole:
     def test_the_same_primary_key_twice(self):
         keys = [7, 8, 7, 9, np.int64(8), 7]
         rows = [{"id": key, "vector": VECTOR} for key in keys]
-        hint = "give each key once: Milvus would keep both rows, or only the older one"
+        hint = "give each key once: some Milvus keep both rows, some only one of them"
         assert texts(check_rows(make_schema(), rows, first_row=5000)) == [
             f'row 5002, field "id": the same primary key as row 5000: 7; {hint}',
             f'row 5004, field "id": the same primary key as row 5001: np.int64(8); {hint}',
@@ -757,5 +755,5 @@ def test_the_quick_check_passes_only_what_the_thorough_one_passes(data):
     rule = _field(data.draw(st.sampled_from(schema)), False, False)
     own = VALUES.get(rule.name, st.integers())
     column = data.draw(st.lists(ANYTHING | own, min_size=1, max_size=3))
-    if _column_is_fine(rule, column):
-        assert [_value_trouble(rule, value) for value in column] == [None] * len(column)
+    if column_is_fine(rule, column):
+        assert [value_trouble(rule, value) for value in column] == [None] * len(column)

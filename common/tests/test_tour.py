@@ -9,12 +9,12 @@ import textwrap
 import time
 from pathlib import Path
 
-import pytest
-
 from common import tour
 from common.display import run
 from common.report import FAILED, NOT_RUN, PASSED
 from common.settings import PROJECT_ROOT
+
+import pytest
 
 HELLO = '''
     """Hello: the first lesson.

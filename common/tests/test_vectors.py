@@ -1,11 +1,5 @@
 import tracemalloc
 
-import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-
 from common.vectors import (
     METRICS,
     bytes_per_vector,
@@ -19,6 +13,12 @@ from common.vectors import (
     to_bfloat16,
     to_float16,
 )
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 floats = st.floats(-1e6, 1e6, width=32)
 

@@ -195,8 +195,8 @@ def capability(name: str, kind: str, version: str) -> Capability:
         able, here, note = row.local_server, LOCAL_SERVER, row.local_server_note
     elif row.gpu and "gpu" not in version:
         able, here, note = False, f"Milvus {version}", "not an image with GPU support"
-    elif row.setting:
-        able, here, note = False, f"Milvus {version}", f"unless started with {row.setting}"
+    elif row.setting and release(version) >= release(row.since):
+        return Capability(False, f"Milvus {version} has it only when started with {row.setting}")
     else:
         able = release(version) >= release(row.since)
         here, note = f"Milvus {version}", ""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from common.capabilities import Capability, feature
 from common.display import figure, quiet_pymilvus
-from common.vectors import from_bfloat16
+from common.vectors import from_bfloat16, pack_bits, to_bfloat16, to_float16
 from common.workspace import OURS
 
 import numpy as np
@@ -169,12 +169,6 @@ def one_step_too_far(
     }
 
 
-def refuses_text(client: MilvusClient, collection: str, *, timeout: float) -> str:
-    """Why a Milvus that knows TEXT does not take it as it is configured; "" if it does."""
-    answer = _try_field(client, collection, DataType.TEXT, {}, NOTHING, timeout=timeout)
-    return f"{answer[1]}; it needs common.storage.useLoonFFI: true" if answer else ""
-
-
 def _try_field(
     client: MilvusClient,
     collection: str,
@@ -311,6 +305,24 @@ def word_counts(texts: Sequence[str]) -> list[dict[int, float]]:
         {number[word]: count / length for word, count in counts.items()}
         for counts, length in zip(words, lengths, strict=True)
     ]
+
+
+def packed(vectors: NDArray[np.float32]) -> dict[str, list]:
+    """The same vectors as pymilvus takes them for each dense type.
+
+    Args:
+        vectors: float32 of shape (n, dimension); the dimension is a multiple of 8.
+    """
+    # One scale for all vectors, so that cosines change by the rounding alone.
+    whole = np.rint(vectors * (127 / np.abs(vectors).max())).astype(np.int8)
+    signs = pack_bits(vectors > 0)  # eight dimensions to a byte
+    return {
+        "FLOAT_VECTOR": list(vectors),
+        "FLOAT16_VECTOR": list(to_float16(vectors)),
+        "BFLOAT16_VECTOR": [row.tobytes() for row in to_bfloat16(vectors)],
+        "INT8_VECTOR": list(whole),
+        "BINARY_VECTOR": [row.tobytes() for row in signs],
+    }
 
 
 def raw_bytes(vector: object) -> bytes:

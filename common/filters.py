@@ -47,6 +47,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WILDCARD = re.compile(r"[%_\\]")
+# Keys are not unquoted as values are: see getColumnInfoFromJSONIdentifier() in parser_visitor.go.
 _MISREAD_KEYS = (
     (re.compile(r"\]\["), "the server splits paths there, and the local server goes down with it"),
     (

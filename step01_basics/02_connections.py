@@ -72,9 +72,9 @@ def read_uris() -> list[tuple]:
         for uri in ("data/demo.db", "file:///srv/demo.db")
     ]
     for uri in (
-        "http://milvus.example",
-        "https://milvus.example",
-        "https://ana:key@milvus.example/shop",
+        "http://host.example",
+        "https://host.example",
+        "https://ana:key@host.example/shop",
     ):
         config = ConnectionConfig.from_uri(uri)  # reads the address and connects to nothing
         encrypts = config.get_handler_kwargs().get("secure", False)
@@ -394,9 +394,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--rows", type=int, default=ROWS, help="rows of the collection")
     add("--searches", type=int, default=SEARCHES, help="searches of each run")
     add("--pairs", type=int, default=PAIRS, help="runs of each way to search, in turns")
-    add("--timeout", type=float, default=TIMEOUT, help="seconds until a provoked wait ends")
-    add("--quick", action="store_true", help="300 rows, 20 searches, 3 pairs, timeout 1 s")
+    add("--quick", action="store_true", help="300 rows, 20 searches, 3 pairs, shorter waits")
     options = parser.parse_args(arguments)
+    if min(options.rows, options.searches, options.pairs) < 1:
+        parser.error("--rows, --searches and --pairs must be at least 1")
+    options.timeout = TIMEOUT
     if options.quick:
         options.rows, options.searches, options.pairs, options.timeout = 300, 20, 3, 1.0
     return options

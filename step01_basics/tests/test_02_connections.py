@@ -65,15 +65,15 @@ def test_a_uri_decides_what_opens(lesson: ModuleType) -> None:
     rows = {row[0]: row[1:] for row in lesson.read_uris()}
     assert rows["data/demo.db"] == ("Milvus Lite", "data/demo.db", False, None, None)
     assert rows["file:///srv/demo.db"] == ("Milvus Lite", "/srv/demo.db", False, None, None)
-    assert rows["http://milvus.example"] == (
+    assert rows["http://host.example"] == (
         "a server",
-        "milvus.example:19530",
+        "host.example:19530",
         False,
         None,
         None,
     )
-    assert rows["https://milvus.example"][1:3] == ("milvus.example:443", True)
-    assert rows["https://ana:key@milvus.example/shop"][3:] == ("ana:key", "shop")
+    assert rows["https://host.example"][1:3] == ("host.example:443", True)
+    assert rows["https://ana:key@host.example/shop"][3:] == ("ana:key", "shop")
 
 
 def test_a_database_is_seen_only_by_who_names_it(lesson: ModuleType, milvus: Milvus) -> None:

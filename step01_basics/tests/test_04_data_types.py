@@ -302,7 +302,7 @@ def test_packed_vectors_stand_for_the_same_numbers(
     lesson: ModuleType, vectors: tuple[Matrix, Matrix]
 ) -> None:
     documents = vectors[0]
-    packed = lesson.packed(documents)
+    packed = data_types.packed(documents)
     assert set(packed) == {
         row.name for row in DATA_TYPES if row.group == "vector" and "dim" in row.size
     }

@@ -10,9 +10,11 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -228,6 +230,44 @@ def passes_as_a_process(
         with connect(uri) as milvus:
             assert what_is_there(milvus.client) == before
         return outputs[0]
+
+    return check
+
+
+@pytest.fixture
+def stops_cleanly(
+    request: pytest.FixtureRequest,
+    script_environment: dict[str, str],
+    engine: str,
+    tmp_path: Path,
+) -> Callable[..., None]:
+    """`stops_cleanly("9.")`: Ctrl-C when the script prints a line that begins so.
+
+    It says that it stopped, exits with 130 and leaves nothing behind in the Milvus.
+    """
+    uri = str(tmp_path / "script.db") if engine.endswith(".db") else engine
+
+    def check(line_start: str) -> None:
+        with connect(uri) as milvus:
+            before = what_is_there(milvus.client)
+        with subprocess.Popen(
+            [sys.executable, script_of(request.path), "--quick"],
+            cwd=tmp_path,
+            env={**script_environment, "MILVUS_URI": uri},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A test run in the background has told its children to ignore Ctrl-C.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        ) as process:
+            for line in process.stdout:
+                if line.startswith(line_start):
+                    process.send_signal(signal.SIGINT)
+            errors = process.stderr.read()
+        assert process.returncode == 130, errors
+        assert errors == "stopped\n"
+        with connect(uri) as milvus:
+            assert what_is_there(milvus.client) == before
 
     return check
 

@@ -14,13 +14,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from common.capabilities import Capability, feature
-from common.display import figure, quiet_pymilvus
+from common.display import bars, figure
+from common.refusals import refusal
 from common.vectors import from_bfloat16, pack_bits, to_bfloat16, to_float16
 from common.workspace import OURS
 
 import numpy as np
 from numpy.typing import NDArray
-from pymilvus import CollectionSchema, DataType, MilvusClient, MilvusException
+from pymilvus import CollectionSchema, DataType, MilvusClient
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import
     from matplotlib.figure import Figure
@@ -139,21 +140,6 @@ _BEYOND: dict[str, tuple[DataType, dict[str, object], object]] = {
     "128 in an INT8": (DataType.INT8, {}, 128),
     "65,537 bytes of JSON": (DataType.JSON, {}, {"a": "x" * 65_529}),
 }
-
-
-def refusal(call: Callable, *args: object, **options: object) -> tuple[str, str] | None:
-    """Who refuses a call of pymilvus, and why; None where it goes through.
-
-    Who is "pymilvus", which sends nothing then, or "Milvus".
-    """
-    try:
-        with quiet_pymilvus():
-            call(*args, **options)
-    except MilvusException as error:
-        # What Milvus answers is a plain MilvusException; pymilvus' own errors are subclasses.
-        who = "Milvus" if type(error) is MilvusException else "pymilvus"
-        return who, error.message.split(": invalid parameter[")[0]
-    return None
 
 
 def one_step_too_far(
@@ -373,23 +359,14 @@ def precision_chart(measured: Mapping[str, tuple[int, float, object]], measure: 
 
     `measured` gives for each type the bytes of a vector, a recall named `measure`, and anything.
     """
-    sizes = np.array([size for size, *_ in measured.values()])
+    sizes = [size for size, *_ in measured.values()]
     recalls = [recall for _, recall, _ in measured.values()]
+    names = [name.removesuffix("_VECTOR") for name in measured]
     drawing, axes = figure(
         "What fewer bytes cost in recall", "", f"share of {next(iter(measured))}"
     )
-    places = np.arange(len(measured))
-    for shift, label, values, form in (
-        (-0.2, "bytes", sizes / sizes[0], "%.2f"),
-        (0.2, measure, recalls, "%.3f"),
-    ):
-        bars = axes.bar(places + shift, values, width=0.38, label=label)
-        axes.bar_label(bars, fmt=form, padding=2)
-    names = [name.removesuffix("_VECTOR") for name in measured]
-    axes.set_xticks(
-        places, [f"{name}\n{size:,} bytes" for name, size in zip(names, sizes, strict=True)]
-    )
+    groups = [f"{name}\n{size:,} bytes" for name, size in zip(names, sizes, strict=True)]
+    series = {"bytes": [size / sizes[0] for size in sizes], measure: recalls}
+    bars(axes, groups, series, "%.3f")
     axes.set(ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
-    axes.grid(axis="x", visible=False)
-    axes.legend(loc="upper right", ncols=2)
     return drawing

@@ -15,7 +15,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from numbers import Integral, Real
@@ -225,6 +225,26 @@ def figure(
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     return drawing, axes
+
+
+def bars(
+    axes: "Axes", groups: Sequence[str], series: Mapping[str, Sequence[float]], form: str
+) -> None:
+    """Draw bars side by side, for each group one of each series, with their values above.
+
+    `form` is how a value is written, such as "%.1f"; `series` is from the name of a series to its
+    values, one for each group.
+    """
+    width = 0.8 / len(series)
+    for number, (label, values) in enumerate(series.items()):
+        shift = (number - (len(series) - 1) / 2) * width
+        places = [place + shift for place in range(len(groups))]
+        drawn = axes.bar(places, values, width * 0.92, label=label)
+        axes.bar_label(drawn, fmt=form, padding=2)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.grid(axis="x", visible=False)
+    axes.margins(y=0.2)
+    axes.legend(loc="upper right", ncols=len(series))
 
 
 def save_chart(figure: "Figure", name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Measuring: two ways to do the same work compared by their rates, the time until an error.
+"""Measuring: two ways to do the same work compared by their rates, the time until an answer.
 
 Neighbours on a machine can halve any rate from one second to the next. So two ways run in turns,
 and what counts is the median of the ratios of the pairs.
@@ -6,11 +6,12 @@ and what counts is the median of the ratios of the pairs.
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from common.display import quiet_pymilvus
+from common.display import error_line, quiet_pymilvus, say, table
 
 import grpc
 from pymilvus.exceptions import MilvusException
@@ -86,6 +87,19 @@ def compare(
     )
 
 
+def show_comparison(old: str, new: str, measured: Comparison) -> None:
+    """Print the two rates under these names, and what can be said of them.
+
+    Raises:
+        RuntimeError: the answers differed, so that the rates mean nothing.
+    """
+    if not measured.same_answers:
+        raise RuntimeError(f"{old} and {new} gave different answers")
+    rows = [(old, f"{measured.old:,.0f} q/s"), (new, f"{measured.new:,.0f} q/s")]
+    table("The same answers, at this rate", ("way", "rate"), rows)
+    say(str(measured))
+
+
 @dataclass(frozen=True)
 class Failure:
     """An error that was provoked, and after how many seconds it came."""
@@ -110,3 +124,39 @@ def time_failure(call: Callable[[], object]) -> Failure:
     except (MilvusException, grpc.RpcError) as error:
         return Failure(error, time.perf_counter() - start)
     raise RuntimeError("a call that had to fail did not")
+
+
+@dataclass(frozen=True)
+class Waited(Generic[Answer]):
+    """The first answer to a call that was repeated, after how many seconds, and what came before.
+
+    `errors` counts the errors by their one line.
+    """
+
+    answer: Answer
+    seconds: float
+    errors: Counter[str]
+
+
+def wait_for_answer(
+    call: Callable[[], Answer], patience: float, pause: float = 0.2
+) -> Waited[Answer]:
+    """Repeat a call to Milvus until it answers.
+
+    Args:
+        call: bounded by a timeout of its own.
+        patience: seconds after which its next error is raised.
+        pause: seconds between two tries.
+    """
+    start = time.perf_counter()
+    errors: Counter[str] = Counter()
+    while True:
+        try:
+            with quiet_pymilvus():
+                answer = call()
+            return Waited(answer, time.perf_counter() - start, errors)
+        except (MilvusException, grpc.RpcError) as error:
+            if time.perf_counter() - start > patience:
+                raise
+            errors[error_line(error)] += 1
+            time.sleep(pause)

@@ -89,14 +89,14 @@ def capabilities(milvus: Milvus) -> list[dict]:
     for feature in FEATURES:
         answer = milvus.can(feature.name)
         who = [LITE] * feature.lite + [LOCAL_SERVER] * feature.local_server
-        gpu = " with the -gpu image" if feature.gpu else ""
+        needs = "the -gpu image" if feature.gpu else feature.setting
         rows.append(
             {
                 "group": feature.group,
                 "feature": feature.name,
                 "here": bool(answer),
                 "reason": answer.reason,
-                "who_has_it": [*who, f"Milvus {feature.since}+{gpu}"],
+                "who_has_it": [*who, f"Milvus {feature.since}+{f' with {needs}' if needs else ''}"],
             }
         )
     return rows
@@ -246,6 +246,8 @@ def main(arguments: list[str] | None = None) -> int:
         help="what must be installed (default: requirements.txt of the project)",
     )
     options = parser.parse_args(arguments)
+    if options.round_trips < 1:
+        parser.error("--round-trips must be at least 1")
     if options.quick:
         options.round_trips = min(QUICK_ROUND_TRIPS, options.round_trips)
     report = check_all(options)

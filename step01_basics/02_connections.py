@@ -21,33 +21,36 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import cache, partial
 from itertools import cycle
 
 from common.connection import ConnectionFailed, Milvus, connect, lite_path
 from common.display import (
-    error_line,
     expected_error,
     heading,
     left_out,
-    quiet_pymilvus,
     run,
     say,
     short_path,
     table,
 )
 from common.local_server import LocalServer, missing_reason
-from common.measuring import Comparison, Failure, compare, time_failure
+from common.measuring import (
+    Comparison,
+    Failure,
+    Waited,
+    compare,
+    show_comparison,
+    time_failure,
+    wait_for_answer,
+)
 from common.vectors import Float32, clustered_vectors
 from common.workspace import OURS, workspace
 
-import grpc
-from pymilvus import AsyncMilvusClient, CollectionSchema, DataType, MilvusClient, MilvusException
+from pymilvus import AsyncMilvusClient, CollectionSchema, DataType, MilvusClient
 from pymilvus.client.connection_manager import ConnectionConfig, ConnectionManager
 from pymilvus.decorators import retry_on_rpc_failure
 
@@ -128,10 +131,8 @@ def knock(timeout: float, *, listening: bool) -> tuple[Failure, str]:
 def retries() -> tuple[int, float]:
     """How often pymilvus repeats a call without timeout=, and how many seconds it waits for it."""
     rule = {n: p.default for n, p in inspect.signature(retry_on_rpc_failure).parameters.items()}
-    wait, waits = rule["initial_back_off"], []
-    for _ in range(rule["retry_times"]):
-        waits.append(min(wait, rule["max_back_off"]))
-        wait *= rule["back_off_multiplier"]
+    first, factor = rule["initial_back_off"], rule["back_off_multiplier"]
+    waits = [min(first * factor**n, rule["max_back_off"]) for n in range(rule["retry_times"])]
     say(
         "That timeout is for connecting. Each call takes a timeout= of its own, and needs it: "
         f"without, pymilvus repeats what a server puts off up to {len(waits)} times, which is "
@@ -179,16 +180,8 @@ def share_one_client(milvus: Milvus, queries: Float32, pairs: int) -> Comparison
         say("Milvus Lite searches in this very process: only a server gains much by what follows.")
     old = partial(one_by_one, milvus.client, queries)
     new = partial(in_threads, [milvus.client], queries)
-    return show(("1 thread", f"{THREADS} threads"), compare(old, new, pairs))
-
-
-def show(names: tuple[str, str], measured: Comparison) -> Comparison:
-    """Print two rates and what can be said of them."""
-    if not measured.same_answers:
-        raise RuntimeError(f"{names[0]} and {names[1]} gave different answers")
-    rates = (f"{measured.old:,.0f} q/s", f"{measured.new:,.0f} q/s")
-    table("The same answers, at this rate", ("way", "rate"), zip(names, rates, strict=True))
-    say(str(measured))
+    measured = compare(old, new, pairs)
+    show_comparison("1 thread", f"{THREADS} threads", measured)
     return measured
 
 
@@ -230,7 +223,9 @@ def share_one_channel(milvus: Milvus, queries: Float32, pairs: int) -> Compariso
 
         old = partial(in_threads, clients(False), queries)
         new = partial(in_threads, clients(True), queries)
-        return show(("one shared channel", f"{THREADS} channels"), compare(old, new, pairs))
+        measured = compare(old, new, pairs)
+    show_comparison("one shared channel", f"{THREADS} channels", measured)
+    return measured
 
 
 def use_asyncio(milvus: Milvus, queries: Float32, pairs: int) -> Comparison:
@@ -248,20 +243,15 @@ def use_asyncio(milvus: Milvus, queries: Float32, pairs: int) -> Comparison:
             measured = compare(old, lambda: loop.run(all_at_once(client)), pairs)
         finally:
             loop.run(client.close())
-    return show(("one after the other", f"asyncio, {len(queries)} at once"), measured)
+    show_comparison("one after the other", f"asyncio, {len(queries)} at once", measured)
+    return measured
 
 
-@dataclass(frozen=True)
-class Frozen:
-    """What two calls did while their server stood still, and after it went on."""
+def freeze(server: LocalServer, client: MilvusClient, timeout: float) -> tuple[Failure, bool, int]:
+    """Make a server of our own stand still: a call with a timeout ends, one without does not.
 
-    with_timeout: Failure
-    other_still_waited: bool
-    rows: int
-
-
-def freeze(server: LocalServer, client: MilvusClient, timeout: float) -> Frozen:
-    """Make a server of our own stand still: a call with a timeout ends, one without does not."""
+    Returns how the first ended, whether the other was waiting then, and its answer afterwards.
+    """
     with ThreadPoolExecutor(1) as pool:
         os.kill(server.pid, signal.SIGSTOP)
         try:
@@ -276,53 +266,35 @@ def freeze(server: LocalServer, client: MilvusClient, timeout: float) -> Frozen:
         f"At that moment the same call without timeout= was {'still waiting' if waited else 'over'}"
         f"; when the server went on, it got its answer: {rows:,} rows."
     )
-    return Frozen(failure, waited, rows)
+    return failure, waited, rows
 
 
-@dataclass(frozen=True)
-class Crash:
-    """What one client saw of a server that was killed and started again."""
+def crash(
+    server: LocalServer, client: MilvusClient, timeout: float
+) -> tuple[int, Failure, Waited[int]]:
+    """Kill a server of our own and start it again; the client stays the same object.
 
-    rows_before: int
-    killed: Failure
-    healthy_after: float
-    errors: Counter[str]
-    answered_after: float
-    rows_after: int
-
-
-def crash(server: LocalServer, client: MilvusClient, timeout: float) -> Crash:
-    """Kill a server of our own and start it again; the client stays the same object."""
+    Returns the rows before, how a call failed in between, and the rows afterwards.
+    """
     before = count(client)
     server.kill()
     killed = time_failure(lambda: count(client, timeout))
     expected_error(f"a killed server, timeout={timeout:g}: {killed.seconds:.2f} s", killed.error)
-    start = time.monotonic()
+    start = time.perf_counter()
     server.start()
-    healthy = time.monotonic() - start
-    errors: Counter[str] = Counter()
-    while True:
-        try:
-            with quiet_pymilvus():
-                after = count(client, timeout)
-            break
-        except (MilvusException, grpc.RpcError) as error:
-            if time.monotonic() - start > PATIENCE:
-                raise
-            errors[error_line(error)] += 1
-            time.sleep(0.2)
-    seen = Crash(before, killed, healthy, errors, time.monotonic() - start, after)
+    healthy = time.perf_counter() - start
+    waited = wait_for_answer(lambda: count(client, timeout), PATIENCE)
     say(
-        f"Started again, it called itself healthy after {seen.healthy_after:.1f} s and answered "
-        f"the same client after {seen.answered_after:.1f} s."
+        f"Started again, it called itself healthy after {healthy:.1f} s, and answered the same "
+        f"client {waited.seconds:.1f} s later."
     )
-    table("What it said in between", ("error", "times"), errors.items())
-    say(f"Rows before it was killed: {before:,}. Rows after: {after:,}.")
-    return seen
+    table("What it said in between", ("error", "times"), waited.errors.items())
+    say(f"Rows before it was killed: {before:,}. Rows after: {waited.answer:,}.")
+    return before, killed, waited
 
 
-def survive(rows: int, timeout: float) -> tuple[Frozen, Crash]:
-    """One client, and a server that freezes, dies and comes back."""
+def survive(rows: int, timeout: float) -> tuple[tuple, tuple]:
+    """One client, and a server that freezes, dies and comes back; what both parts saw."""
     heading("6. The client outlives its server")
     # cache: the notice of the open ports is said once, and not at the restart again.
     with LocalServer(announce=cache(say)) as server:

@@ -16,11 +16,12 @@ Read:  docs/en/step01_basics.md#collections
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 
 from common.connection import Milvus, connect
-from common.display import expected_error, heading, left_out, quiet_pymilvus, run, say, table
+from common.display import heading, left_out, run, say, table
+from common.refusals import provoke
 from common.schema import describe_fields
 from common.workspace import OURS, workspace
 
@@ -28,10 +29,8 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 COLLECTION = "step01_collections"
 QUICK = f"{COLLECTION}_quick"
-BLUE = f"{COLLECTION}_blue"  # the version in use
-GREEN = f"{COLLECTION}_green"  # the version that takes its place
-ALIAS = f"{COLLECTION}_alias"  # what an application asks for
-DATABASE = f"{COLLECTION}_database"
+BLUE, GREEN = f"{COLLECTION}_blue", f"{COLLECTION}_green"  # the version in use, and the next
+ALIAS, DATABASE = f"{COLLECTION}_alias", f"{COLLECTION}_database"
 PATIENCE = 60  # seconds that rows get to expire
 TIMEOUT = 60.0  # seconds; without one, pymilvus repeats a failing call for minutes
 
@@ -73,10 +72,8 @@ def explicit_schema(
         properties=OURS,  # the mark of what these scripts may drop
         timeout=TIMEOUT,
     )
-    rows = [
-        {"id": color, "hex": "#{:02x}{:02x}{:02x}".format(*rgb), "rgb": rgb}
-        for color, rgb in colors.items()
-    ]
+    code = "#{:02x}{:02x}{:02x}"
+    rows = [{"id": key, "hex": code.format(*rgb), "rgb": rgb} for key, rgb in colors.items()]
     client.insert(name, rows, timeout=TIMEOUT)
 
 
@@ -151,25 +148,13 @@ def nearest(client: MilvusClient, name: str, rgb: list[int], timeout: float = TI
     return client.search(name, data=[rgb], limit=1, timeout=timeout)[0][0]["id"]
 
 
-def refusal(title: str, call: Callable[..., object], *arguments: object) -> MilvusException | None:
-    """Make a call that Milvus should refuse; show and return its error."""
-    try:
-        with quiet_pymilvus():
-            call(*arguments, timeout=TIMEOUT)
-    except MilvusException as error:
-        expected_error(title, error)
-        return error
-    say(f"This Milvus allows it: {title}.")
-    return None
-
-
 def release_and_load(client: MilvusClient) -> tuple[list[str], MilvusException | None]:
     """Take a collection out of memory and back in: the load states, the error in between."""
     heading("6. Release and load")
     states = [load_state(client, COLLECTION)]
     client.release_collection(COLLECTION, timeout=TIMEOUT)
     states.append(load_state(client, COLLECTION))
-    error = refusal("search in a released collection", nearest, client, COLLECTION, DARK_RED)
+    error = provoke("search in a released collection", nearest, client, COLLECTION, DARK_RED)
     client.load_collection(COLLECTION, timeout=TIMEOUT)
     states.append(load_state(client, COLLECTION))
     say("Load state: {}; released: {}; loaded again: {}.".format(*states))
@@ -251,7 +236,7 @@ def two_databases(milvus: Milvus) -> dict[str, object]:
         rows = zip(("the script's", DATABASE), seen["nearest"], strict=True)
         table(f"search({GREEN!r}, ...)", ("database", f"nearest to {TANGERINE}"), rows)
         title = "drop_database() while it holds a collection"
-        seen["refused"] = refusal(title, client.drop_database, DATABASE)
+        seen["refused"] = provoke(title, client.drop_database, DATABASE, timeout=TIMEOUT)
         if able := milvus.can("use_database"):
             with closing(MilvusClient(**milvus.options)) as moved:
                 moved.use_database(DATABASE)  # for all who share this client: better make another
@@ -268,7 +253,8 @@ def drop(client: MilvusClient) -> MilvusException | None:
     """Drop all, at first without a thought for the alias: the error, where Milvus refuses that."""
     heading("12. Drop")
     try:
-        error = refusal(f"dropping {GREEN}, which has an alias", client.drop_collection, GREEN)
+        title = f"dropping {GREEN}, which has an alias"
+        error = provoke(title, client.drop_collection, GREEN, timeout=TIMEOUT)
         if error is None:
             say("Now the alias leads nowhere. Milvus 2.5.5 and later refuse: drop the alias first.")
     finally:
@@ -281,16 +267,14 @@ def drop(client: MilvusClient) -> MilvusException | None:
 def main(arguments: list[str] | None = None) -> None:
     """Give the lesson, or describe collections of your own."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    own = "describe these collections of yours and change nothing (default: give the lesson)"
-    parser.add_argument("--describe", nargs="+", metavar="NAME", help=own)
-    quick = f"where rows expire, wait 5 s for it (default: {PATIENCE} s)"
-    parser.add_argument("--quick", action="store_true", help=quick)
+    add = parser.add_argument
+    add("--describe", nargs="+", metavar="NAME", help="describe your collections and stop")
+    add("--quick", action="store_true", help=f"wait 5 s for rows to expire (default: {PATIENCE})")
     options = parser.parse_args(arguments)
     with connect() as milvus:
         client, names = milvus.client, (COLLECTION, QUICK, BLUE, GREEN, ALIAS)
         if options.describe:
-            missing = [name for name in options.describe if not client.has_collection(name)]
-            if missing:
+            if missing := [n for n in options.describe if not client.has_collection(n)]:
                 parser.error(f"{milvus.label} has no collection {', '.join(missing)}")
             describe(client, *options.describe)
             return

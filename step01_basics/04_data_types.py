@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 from common import data_types
 from common.connection import Milvus, connect
-from common.data_types import DEFAULT, NOTHING, RoundTrip, raw_bytes, refusal
+from common.data_types import DEFAULT, NOTHING, RoundTrip, raw_bytes
 from common.datasets import paper_queries, papers
 from common.display import heading, left_out, run, save_chart, say, table
 from common.embedding import cached, text_encoder
+from common.refusals import refusal
 from common.schema import check_rows
 from common.vectors import exact_search, recall
 from common.workspace import OURS, workspace
@@ -191,8 +192,7 @@ def precision(
     table(f"recall@{K} against float32", columns, rows)
     say(
         "This is what the number format costs: NumPy compares every vector, and so does Milvus "
-        "while a collection is this small. An index adds its own loss to it. A Milvus that has "
-        "FLOAT16_VECTOR keeps the same two bytes a dimension."
+        "while a collection is this small. An index adds its own loss to it."
     )
     return measured
 
@@ -254,13 +254,11 @@ def send_unchecked(milvus: Milvus) -> dict[str, tuple[str, str]]:
         answers[kind] = answer or ("nobody", fate(client, rows, stored) if rows else "stored 0")
         if stored:
             client.delete(COLLECTION, ids=[rows[0]["id"]], timeout=TIMEOUT)
-    table(
-        f"The same rows sent to {milvus.label} unchecked",
-        ("kind", "refused by", "answer"),
-        [(kind, *answer) for kind, answer in answers.items()],
-    )
-    taken = [kind for kind, (who, _) in answers.items() if who == "nobody"]
-    say(f"Taken without a word: {', '.join(taken)}. Check rows before you send them.")
+    shown = [(kind, *answer) for kind, answer in answers.items()]
+    title = f"The same rows sent to {milvus.label} unchecked"
+    table(title, ("kind", "refused by", "answer"), shown)
+    taken = ", ".join(kind for kind, (who, _) in answers.items() if who == "nobody")
+    say(f"Taken without a word: {taken}. Check rows before you send them.")
     return answers
 
 

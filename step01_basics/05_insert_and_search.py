@@ -13,30 +13,24 @@ Read:  docs/en/step01_basics.md#insert-and-search
 
 import argparse
 import sys
-import time
-from collections import Counter
-from dataclasses import dataclass
 from datetime import date
-from statistics import median
 from textwrap import shorten
-from typing import NamedTuple
 
 from common.connection import Milvus, connect
-from common.datasets import Paper, paper_queries, papers
-from common.display import figure, heading, milliseconds, run, save_chart, say, table
-from common.embedding import TextEncoder, cached, text_encoder
+from common.consistency import Level, read_own_writes
+from common.datasets import paper_queries
+from common.display import bars, figure, heading, milliseconds, run, save_chart, say, table
 from common.evaluation import MeanWithInterval, mean_with_interval, ndcg_at
+from common.paper_corpus import PaperCorpus, embed_papers
 from common.vectors import exact_search
 from common.workspace import OURS, workspace
 
 import numpy as np
-from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient
 
 COLLECTION = "step01_papers"
 METRICS = {metric: f"{COLLECTION}_{metric.lower()}" for metric in ("COSINE", "IP", "L2")}
 STRETCHED, WRITTEN = 100_000, 200_000  # where the ids of copies begin
-LEVELS = ("Strong", "Session", "Bounded", "Eventually")
 WRITES, QUICK_WRITES = 20, 5  # for each consistency level
 TIMEOUT = 60.0  # seconds; without one, pymilvus repeats a failing call for minutes
 QUESTIONS = (
@@ -53,45 +47,13 @@ FILTERS = {  # each with its meaning in Python
 }
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """The papers, for each a vector of length 1 (a float32 row), and the encoder of both."""
-
-    papers: list[Paper]
-    vectors: NDArray[np.float32]
-    encoder: TextEncoder
-
-    def rows(self) -> list[dict]:
-        """The papers as Milvus takes them: for each a dict from field to value."""
-        return [
-            {
-                "id": paper.id,
-                "title": paper.title,
-                "abstract": paper.abstract,
-                "published": paper.published.isoformat(),  # such texts sort by date
-                "tags": list(paper.tags),
-                "vector": vector,
-            }
-            for paper, vector in zip(self.papers, self.vectors, strict=True)
-        ]
-
-
-def embed() -> Corpus:
+def embed() -> PaperCorpus:
     """Turn each paper, its title and abstract, into a vector."""
     heading("1. Embed")
-    say("Each text is encoded once, which takes a while, and from then on read from a cache.")
-    encoder = cached(text_encoder())
-    started = time.perf_counter()
-    vectors = encoder.encode_documents([paper.text for paper in papers()])
-    seconds = time.perf_counter() - started
-    say(
-        f"{encoder.name} ({encoder.source}): {len(vectors)} texts to vectors of "
-        f"{vectors.shape[1]} numbers in {seconds:.1f} s, {encoder.hits} of them from the cache."
-    )
-    return Corpus(papers(), vectors, encoder)
+    return embed_papers()
 
 
-def create(client: MilvusClient, corpus: Corpus, name: str, metric: str = "COSINE") -> None:
+def create(client: MilvusClient, corpus: PaperCorpus, name: str, metric: str = "COSINE") -> None:
     """Make a collection for papers."""
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
@@ -109,19 +71,18 @@ def create(client: MilvusClient, corpus: Corpus, name: str, metric: str = "COSIN
     client.create_collection(name, schema=schema, index_params=index_params, **options)
 
 
-def insert(client: MilvusClient, corpus: Corpus) -> int:
+def insert(client: MilvusClient, corpus: PaperCorpus) -> int:
     """Make the collection and insert all papers; the number of rows stored."""
     heading("2. Insert")
     create(client, corpus, COLLECTION)
     stored = client.insert(COLLECTION, corpus.rows(), timeout=TIMEOUT)["insert_count"]
-    say(
-        f"insert() took a list of dicts and stored {stored}; for more there is load_rows() in "
-        "common/loading.py. The index is FLAT: exact, and quick for so few vectors."
-    )
+    say(f"insert() took a list of dicts and stored {stored}; for more see common/loading.py.")
     return stored
 
 
-def search(client: MilvusClient, corpus: Corpus, question: str, condition: str = "") -> list[dict]:
+def search(
+    client: MilvusClient, corpus: PaperCorpus, question: str, condition: str = ""
+) -> list[dict]:
     """Show and return the five papers nearest to a question, best first."""
     (hits,) = client.search(
         COLLECTION,
@@ -137,13 +98,13 @@ def search(client: MilvusClient, corpus: Corpus, question: str, condition: str =
     return hits
 
 
-def use_filters(client: MilvusClient, corpus: Corpus) -> list[tuple[str, set[int], set[int]]]:
+def use_filters(client: MilvusClient, corpus: PaperCorpus) -> list[tuple[str, set[int], set[int]]]:
     """Ask Milvus and Python for the same papers: each filter with the ids from both."""
     heading("4. Filter")
     found = []
-    for condition, is_meant in FILTERS.items():
+    for condition, means in FILTERS.items():
         rows = client.query(COLLECTION, filter=condition, output_fields=["id"], timeout=TIMEOUT)
-        meant = {paper.id for paper in corpus.papers if is_meant(paper)}
+        meant = {paper.id for paper in corpus.papers if means(paper)}
         found.append((condition, {row["id"] for row in rows}, meant))
     shown = [(condition, len(ids), ids == meant) for condition, ids, meant in found]
     table("Filters", ("filter", "papers", "the same in Python"), shown)
@@ -170,7 +131,7 @@ def read(client: MilvusClient) -> dict[str, list[int]]:
     return ids
 
 
-def change(client: MilvusClient, corpus: Corpus) -> list[tuple[str, int, str]]:
+def change(client: MilvusClient, corpus: PaperCorpus) -> list[tuple[str, int, str]]:
     """Upsert and delete: what was done, the number of papers then, the best hit for bread."""
     heading("6. Upsert and delete")
     rows, question = corpus.rows(), corpus.encoder.encode_queries(["how to bake bread"])
@@ -193,7 +154,7 @@ def change(client: MilvusClient, corpus: Corpus) -> list[tuple[str, int, str]]:
     return steps
 
 
-def compare_metrics(client: MilvusClient, corpus: Corpus) -> dict[str, list[list[dict]]]:
+def compare_metrics(client: MilvusClient, corpus: PaperCorpus) -> dict[str, list[list[dict]]]:
     """Search by three metrics: for each the hits at length 1 and those at other lengths."""
     heading("7. Metric types")
     lengths = np.random.default_rng(0).uniform(0.5, 2, len(corpus.papers)).astype(np.float32)
@@ -217,13 +178,12 @@ def compare_metrics(client: MilvusClient, corpus: Corpus) -> dict[str, list[list
     cosine, ip, l2 = (found[metric][0][0]["distance"] for metric in METRICS)
     say(
         f"The best at length 1 has COSINE {cosine:.4f}, IP {ip:.4f} and L2 {l2:.4f}, and 2 - 2 "
-        f"COSINE is {2 - 2 * cosine:.4f}: there IP is COSINE, and L2 falls as they rise. At other "
-        "lengths IP favours long vectors and L2 short ones; COSINE looks past the length."
+        f"COSINE is {2 - 2 * cosine:.4f}. IP favours long vectors, L2 short ones, COSINE neither."
     )
     return found
 
 
-def search_range(client: MilvusClient, corpus: Corpus) -> list[tuple[str, set[int], set[int]]]:
+def search_range(client: MilvusClient, corpus: PaperCorpus) -> list[tuple[str, set[int], set[int]]]:
     """Find all in a range of scores: each range with the ids found and those of exact search."""
     heading("8. Search in a range")
     question, found = corpus.encoder.encode_queries(QUESTIONS[:1]), []
@@ -246,39 +206,21 @@ def search_range(client: MilvusClient, corpus: Corpus) -> list[tuple[str, set[in
     return found
 
 
-class Level(NamedTuple):
-    """A consistency level: own writes found, and the median seconds of the reads for them."""
-
-    name: str
-    found: int
-    seconds: float
-    found_later: int
-    seconds_later: float
-
-
-def measure_levels(client: MilvusClient, corpus: Corpus, writes: int) -> list[Level]:
-    """Look for each own write right away, and again after a second without a write."""
+def measure_levels(client: MilvusClient, corpus: PaperCorpus, writes: int) -> list[Level]:
+    """Write papers and look for each of them at once, and a second later, at every level."""
     heading("9. Consistency levels")
     template = corpus.rows()[0]
 
-    def look_for_each(*, write: bool) -> dict[str, tuple[int, float]]:
-        found, seconds = Counter(), {level: [] for level in LEVELS}
-        for turn in range(writes):  # the levels take turns, so that all get the same noise
-            for n, level in enumerate(LEVELS):
-                number = WRITTEN + n * writes + turn
-                if write:
-                    client.insert(COLLECTION, [{**template, "id": number}], timeout=TIMEOUT)
-                started = time.perf_counter()
-                rows = client.query(COLLECTION, filter=f"id == {number}", consistency_level=level)
-                seconds[level].append(time.perf_counter() - started)
-                found[level] += len(rows)
-        return {level: (found[level], median(seconds[level])) for level in LEVELS}
+    def write(number: int) -> None:
+        client.insert(COLLECTION, [{**template, "id": WRITTEN + number}], timeout=TIMEOUT)
 
-    at_once = look_for_each(write=True)
-    time.sleep(1)
-    later = look_for_each(write=False)
+    def read(number: int, level: str) -> int:
+        condition = f"id == {WRITTEN + number}"
+        return len(client.query(COLLECTION, filter=condition, consistency_level=level))
+
+    levels = read_own_writes(write, read, writes)
     client.delete(COLLECTION, filter=f"id >= {WRITTEN}", timeout=TIMEOUT)
-    return [Level(level, *at_once[level], *later[level]) for level in LEVELS]
+    return levels
 
 
 def show_levels(milvus: Milvus, levels: list[Level], writes: int) -> None:
@@ -289,48 +231,37 @@ def show_levels(milvus: Milvus, levels: list[Level], writes: int) -> None:
         for x in levels
     ]
     table(f"{writes} times write one paper and read it", columns, rows)
+    title = f"Reads at each consistency level: {milvus.label}"
     if milvus.can("consistency_levels"):
         say(
             "Strong waits for all writes, Session for those of this client; Bounded and Eventually "
             "answer from what has arrived. Nothing is lost: look at the counts a second later."
         )
     else:
+        title += ", always Strong"
         say("This Milvus is Strong at all levels: differences are noise. On a server they differ.")
-    always = "" if milvus.can("consistency_levels") else ", always Strong"
-    title = f"Reads at each consistency level: {milvus.label}{always}"
     drawing, axes = figure(title, "consistency level", "median of a read (ms)")
-    for shift, label, seconds in (
-        (-0.2, "right after a write", [level.seconds for level in levels]),
-        (0.2, "a second later", [level.seconds_later for level in levels]),
-    ):
-        places = [place + shift for place in range(len(levels))]
-        bars = axes.bar(places, [1000 * each for each in seconds], 0.36, label=label)
-        axes.bar_label(bars, fmt="{:.1f}", padding=2)
-    axes.set_xticks(range(len(levels)), [level.name for level in levels])
-    axes.margins(y=0.2)
-    axes.legend()
+    series = {
+        "right after a write": [1000 * level.seconds for level in levels],
+        "a second later": [1000 * level.seconds_later for level in levels],
+    }
+    bars(axes, [level.name for level in levels], series, "%.1f")
     save_chart(drawing, "step01_05_consistency")
 
 
-def rate(client: MilvusClient, corpus: Corpus) -> MeanWithInterval:
+def rate(client: MilvusClient, corpus: PaperCorpus) -> MeanWithInterval:
     """Search with all judged queries: the mean nDCG@10 with its 95 % interval."""
     heading("10. How good is the search?")
     queries = paper_queries()
     vectors = corpus.encoder.encode_queries([query.query for query in queries])
-    answers = client.search(
-        COLLECTION, data=vectors, limit=10, output_fields=["id"], timeout=TIMEOUT
-    )
-    result = mean_with_interval(
-        [
-            ndcg_at([hit["id"] for hit in hits], query.relevant)
-            for hits, query in zip(answers, queries, strict=True)
-        ]
-    )
-    say(
-        f"nDCG@10 over {len(queries)} judged queries: {result.mean:.3f}, 95 % interval "
-        f"{result.low:.3f} to {result.high:.3f}. It is a lower bound: a good paper that nobody "
-        "labelled counts as wrong."
-    )
+    options = {"limit": 10, "output_fields": ["id"], "timeout": TIMEOUT}
+    answers = client.search(COLLECTION, data=vectors, **options)
+    rankings = [[hit["id"] for hit in hits] for hits in answers]
+    relevant = [query.relevant for query in queries]
+    result = mean_with_interval(list(map(ndcg_at, rankings, relevant)))
+    interval = f"95 % interval {result.low:.3f} to {result.high:.3f}"
+    say(f"nDCG@10 over {len(queries)} judged queries: {result.mean:.3f}, {interval}.")
+    say("It is a lower bound: a good paper that nobody labelled counts as wrong.")
     return result
 
 
@@ -344,13 +275,10 @@ def main(arguments: list[str] | None = None) -> None:
     add("--quick", action="store_true", help=f"{QUICK_WRITES} writes for each consistency level")
     options = parser.parse_args(arguments)
     writes = QUICK_WRITES if options.quick else options.writes
-    if writes < 1:
-        parser.error("--writes is 1 or more")
-    if options.query is not None and not options.query.strip():
-        parser.error("--query is blank")
+    if writes < 1 or not (options.query or "all").strip():
+        parser.error("--writes is 1 or more" if writes < 1 else "--query is blank")
     with connect() as milvus, workspace(milvus.client, COLLECTION, *METRICS.values()):
         client = milvus.client
-        say(f"Milvus: {milvus.label}")
         corpus = embed()
         insert(client, corpus)
         heading("3. Search")

@@ -17,11 +17,11 @@ from common.data_types import (
     numbers,
     precision_chart,
     raw_bytes,
-    refusal,
     round_trips,
     type_table,
     word_counts,
 )
+from common.refusals import refusal
 from common.vectors import bytes_per_vector, pack_bits, to_bfloat16, to_float16
 
 import numpy as np

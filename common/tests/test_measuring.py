@@ -3,7 +3,7 @@
 import logging
 
 from common import measuring
-from common.measuring import Comparison, compare, time_failure
+from common.measuring import Comparison, compare, show_comparison, time_failure, wait_for_answer
 
 import pytest
 from pymilvus import MilvusException
@@ -18,11 +18,16 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        assert seconds < 1, "a learner waits for the answer, not for the pause"
+        self.now += 1
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(measuring.time, "perf_counter", clock)
+    monkeypatch.setattr(measuring.time, "sleep", clock.sleep)
     return clock
 
 
@@ -73,6 +78,20 @@ def test_what_can_be_said(ratio: float, lowest: float, highest: float, verdict: 
     assert f"{lowest:.2f} to {highest:.2f}" in text
 
 
+def test_rates_are_shown_with_what_can_be_said(capsys: pytest.CaptureFixture[str]) -> None:
+    show_comparison("1 thread", "8 threads", Comparison(1234.4, 2000, 1.6, 1.5, 1.7, True))
+    output = capsys.readouterr().out
+    assert "1 thread    1,234 q/s" in output
+    assert "8 threads   2,000 q/s" in output
+    assert "Second to first: 1.60" in output
+
+
+def test_different_answers_are_not_shown_as_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="a loop and threads gave different answers"):
+        show_comparison("a loop", "threads", Comparison(1, 2, 2, 2, 2, same_answers=False))
+    assert capsys.readouterr().out == ""
+
+
 def test_nothing_to_compare() -> None:
     with pytest.raises(ValueError, match="there is no answer to count"):
         compare(list, list)
@@ -109,3 +128,32 @@ def test_what_must_fail_and_does_not_is_an_error() -> None:
 def test_another_error_is_not_taken_for_the_expected_one() -> None:
     with pytest.raises(ZeroDivisionError):
         time_failure(lambda: 1 / 0)
+
+
+def test_waiting_for_an_answer_counts_the_errors_before_it(clock: Clock) -> None:
+    outcomes = iter(["no", "no", "not yet", 42])
+
+    def call() -> int:
+        outcome = next(outcomes)
+        if isinstance(outcome, str):
+            raise MilvusException(code=1, message=outcome)
+        return outcome
+
+    waited = wait_for_answer(call, patience=60)
+    assert (waited.answer, waited.seconds) == (42, 3)
+    assert waited.errors == {
+        "MilvusException (code 1): no": 2,
+        "MilvusException (code 1): not yet": 1,
+    }
+
+
+def test_patience_ends_with_the_error(clock: Clock) -> None:
+    calls = []
+
+    def call() -> None:
+        calls.append(clock.now)
+        raise MilvusException(message="never")
+
+    with pytest.raises(MilvusException, match="never"):
+        wait_for_answer(call, patience=2)
+    assert calls == [0, 1, 2, 3]

@@ -63,9 +63,11 @@ def test_a_relative_folder_counts_from_the_project(
     assert chosen.cache_dir == Path("/var/cache/own")
 
 
-def test_a_folder_of_the_home(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert read(env_file, OUT_DIR="~/charts").out_dir == Path("/home/somebody/charts")
+def test_a_folder_of_the_home(
+    env_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read(env_file, OUT_DIR="~/charts").out_dir == tmp_path / "charts"
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf", "1,5", "1s"])

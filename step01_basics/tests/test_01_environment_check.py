@@ -199,6 +199,12 @@ def test_a_slow_milvus_gets_fewer_round_trips(
     assert lesson.round_trip(client, 30)["calls"] == 1
 
 
+def test_no_round_trip_is_no_measurement(run_script: RunScript, some_db: str) -> None:
+    done = run_script("--round-trips", "0", uri=some_db)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--round-trips must be at least 1" in done.stderr
+
+
 def test_the_capabilities_are_those_that_scripts_ask_for(
     lesson: ModuleType, milvus: Milvus
 ) -> None:
@@ -229,8 +235,19 @@ def test_a_milvus_that_has_it_all_lacks_nothing(
     lesson: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     milvus = Milvus(None, "http://x", "cluster", "3.0.2-gpu", {})
-    lesson.show_capabilities(lesson.capabilities(milvus))
-    assert "It lacks" not in capsys.readouterr().out
+    rows = lesson.capabilities(milvus)
+    lesson.show_capabilities([{**row, "here": True} for row in rows])
+    output = capsys.readouterr().out
+    assert "It has" in output
+    assert "It lacks" not in output
+
+
+def test_who_has_a_feature_is_told_with_what_that_needs(lesson: ModuleType) -> None:
+    milvus = Milvus(None, "http://x", "standalone", "3.0.2", {})
+    who = {row["feature"]: row["who_has_it"] for row in lesson.capabilities(milvus)}
+    assert who["HNSW"] == ["Milvus Lite 3.2.2", "local server 2.3.5", "Milvus 2.0+"]
+    assert who["GPU_CAGRA"] == ["Milvus 2.4+ with the -gpu image"]
+    assert who["snapshots"] == ["Milvus 3.0+ with common.storage.useLoonFFI: true"]
 
 
 def test_ctrl_c_leaves_nothing_behind(

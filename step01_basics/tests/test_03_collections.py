@@ -1,16 +1,12 @@
 """What 03_collections shows is what Milvus does."""
 
-import signal
 import subprocess
-import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from common.capabilities import is_local_server
 from common.connection import Milvus, connect
-from conftest import script_of, what_is_there
 
 import pytest
 from pymilvus import MilvusClient, MilvusException
@@ -27,28 +23,8 @@ def test_passes_as_a_process(passes_as_a_process: Callable[..., str], milvus: Mi
     assert len(left_out) == sum(not milvus.can(feature) for feature in features)
 
 
-def test_ctrl_c_leaves_nothing_behind(
-    engine: str, tmp_path: Path, script_environment: dict[str, str]
-) -> None:
-    uri = str(tmp_path / "script.db") if engine.endswith(".db") else engine
-    with connect(uri) as milvus:
-        before = what_is_there(milvus.client)
-    with subprocess.Popen(
-        [sys.executable, script_of(Path(__file__)), "--quick"],
-        env={**script_environment, "MILVUS_URI": uri},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        for line in process.stdout:
-            if line.startswith("9."):  # it has made collections and an alias
-                process.send_signal(signal.SIGINT)
-        errors = process.stderr.read()
-    assert process.returncode == 130, errors
-    assert errors == "stopped\n"
-    with connect(uri) as milvus:
-        assert what_is_there(milvus.client) == before
+def test_ctrl_c_leaves_nothing_behind(stops_cleanly: Callable[[str], None]) -> None:
+    stops_cleanly("9.")  # its collections are there by then
 
 
 def test_describe_tells_about_your_own_collection_and_keeps_it(

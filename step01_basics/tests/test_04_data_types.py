@@ -1,16 +1,15 @@
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import common.data_types as data_types
-from common.connection import Milvus, connect
+from common.connection import Milvus
 from common.data_types import DATA_TYPES, EDGES, NO_FIELD_TYPES, NOTHING
+from common.refusals import refusal
 from common.vectors import bytes_per_vector, clustered_vectors, exact_search, recall
 
 import numpy as np
@@ -69,47 +68,8 @@ def test_it_passes_as_a_process(
     assert 0.4 <= recalls["BINARY"] <= 0.8
 
 
-def test_ctrl_c_leaves_nothing(
-    lesson: ModuleType, engine: str, script_environment: dict[str, str], tmp_path: Path
-) -> None:
-    uri = str(tmp_path / "script.db") if engine.endswith(".db") else engine
-    with connect(uri) as milvus:
-        before = sorted(milvus.client.list_collections())
-    process = subprocess.Popen(
-        [sys.executable, lesson.__file__, "--quick"],
-        cwd=tmp_path,
-        env={**script_environment, "MILVUS_URI": uri},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        for line in process.stdout:
-            if line.startswith(f"{lesson.QUICK} papers as"):
-                break
-        wait_for_collection(uri, lesson.COLLECTION)
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "5. " not in rest
-    assert "Traceback" not in errors
-    with connect(uri) as milvus:
-        assert sorted(milvus.client.list_collections()) == before
-
-
-def wait_for_collection(uri: str, name: str) -> None:
-    """Wait until another process has made a collection, which is then in the midst of its work."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if uri.endswith(".db"):  # only one process at a time can ask Milvus Lite
-            there = (Path(uri) / "collections" / name).is_dir()
-        else:
-            with connect(uri) as milvus:
-                there = milvus.client.has_collection(name)
-        if there:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"{name} was not made")
+def test_ctrl_c_leaves_nothing_behind(stops_cleanly: Callable[[str], None]) -> None:
+    stops_cleanly("What check_rows() says")  # its collections are there by then
 
 
 # 1. The types and their limits
@@ -189,16 +149,6 @@ def test_an_unknown_type_is_refused_by_pymilvus() -> None:
         MilvusClient.create_schema().add_field("x", DataType.UNKNOWN)
 
 
-def test_a_milvus_without_text_tells_how_to_get_it(milvus: Milvus) -> None:
-    if is_local_server(milvus):
-        pytest.skip("this type would take the shared server down")
-    why_not = data_types.refuses_text(milvus.client, "step01_types_text", timeout=20)
-    if milvus.kind == "lite":
-        assert "Text" in why_not
-        assert why_not.endswith("it needs common.storage.useLoonFFI: true")
-    assert "step01_types_text" not in milvus.client.list_collections()
-
-
 # 2. Scalars, there and back
 
 
@@ -264,7 +214,7 @@ def test_the_local_server_wants_a_default_in_all_rows_of_a_batch_or_in_none(
     schema.add_field("x", DataType.VARCHAR, max_length=9, default_value="d")
     client.create_collection(lesson.COLLECTION, schema=schema)
     rows = [{"id": 1, "vector": [0, 1]}, {"id": 2, "vector": [0, 1], "x": "y"}]
-    answer = data_types.refusal(client.insert, lesson.COLLECTION, rows, timeout=20)
+    answer = refusal(client.insert, lesson.COLLECTION, rows, timeout=20)
     if is_local_server(milvus):
         assert answer is not None
         assert "num_rows (1) of field (x)" in answer[1]

@@ -1,18 +1,14 @@
 """What 05_insert_and_search shows is what the papers and exact arithmetic say."""
 
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from common.connection import Milvus, connect
+from common.connection import Milvus
 from common.datasets import paper_queries, papers
 from common.evaluation import ndcg_at
 from common.vectors import exact_search
-from conftest import script_of, what_is_there
 
 import numpy as np
 import pytest
@@ -47,28 +43,8 @@ def test_passes_as_a_process(passes_as_a_process: Callable[..., str], tmp_path: 
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
-def test_ctrl_c_leaves_nothing_behind(
-    engine: str, tmp_path: Path, script_environment: dict[str, str]
-) -> None:
-    uri = str(tmp_path / "script.db") if engine.endswith(".db") else engine
-    with connect(uri) as milvus:
-        before = what_is_there(milvus.client)
-    with subprocess.Popen(
-        [sys.executable, script_of(Path(__file__))],
-        env={**script_environment, "MILVUS_URI": uri},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        for line in process.stdout:
-            if line.startswith("7."):  # it has made collections, and makes more
-                process.send_signal(signal.SIGINT)
-        errors = process.stderr.read()
-    assert process.returncode == 130, errors
-    assert errors == "stopped\n"
-    with connect(uri) as milvus:
-        assert what_is_there(milvus.client) == before
+def test_ctrl_c_leaves_nothing_behind(stops_cleanly: Callable[[str], None]) -> None:
+    stops_cleanly("7.")  # its collections are there by then
 
 
 def test_your_own_words(

@@ -169,7 +169,7 @@ def test_the_token_of_the_settings_stays_with_their_milvus(
 
 def test_a_database_is_chosen_by_name(milvus: Milvus) -> None:
     milvus.client.create_database("connection_database")
-    with connect(milvus.uri, db_name="connection_database") as inside:
+    with connect(**{**milvus.options, "db_name": "connection_database"}) as inside:
         add_collection(inside.client, "connection_inside")
         assert inside.client.list_collections() == ["connection_inside"]
     assert "connection_inside" not in milvus.client.list_collections()
@@ -296,14 +296,14 @@ def test_a_database_that_another_process_has_open(tmp_path: Path) -> None:
 
 
 def test_a_database_that_is_not_there_on_any_milvus(milvus: Milvus) -> None:
-    told = failure(milvus.uri, db_name="no_such_database")
-    assert told.startswith(f"there is no database 'no_such_database' at {milvus.uri}: create it")
+    told = failure(**{**milvus.options, "db_name": "no_such_database"})
+    assert told.startswith(f"there is no database 'no_such_database' at {milvus.address}: ")
 
 
 # No server, or another one
 
 
-def test_a_closed_port(milvus: Milvus) -> None:
+def test_a_closed_port() -> None:
     port = closed_port()
     assert failure(f"http://localhost:{port}") == (
         f"cannot connect to Milvus at http://localhost:{port}: "

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import ModuleType
 
 from common.connection import Milvus, connect
 from common.local_server import LocalServer
+from common.measuring import Comparison
 from common.vectors import clustered_vectors, exact_search
 from conftest import script_of, what_is_there
 
@@ -117,6 +119,20 @@ def test_one_client_serves_threads_coroutines_and_channels(
     assert not_shared == (0 if milvus.kind == "lite" else 1), "a dedicated channel was left open"
 
 
+def test_what_is_compared_are_one_channel_and_many(
+    lesson: ModuleType, milvus: Milvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(*_: object) -> Comparison:
+        seen.append(lesson.channels(milvus.client))
+        return Comparison(1, 1, 1, 1, 1, same_answers=True)
+
+    seen = []
+    monkeypatch.setattr(lesson, "compare", look)
+    _, clients, alone = lesson.channels(milvus.client)
+    lesson.share_one_channel(milvus, [], 1)
+    assert seen == [(1, clients + lesson.THREADS, alone + lesson.THREADS)]
+
+
 def test_clients_share_a_channel_unless_dedicated(lesson: ModuleType, milvus: Milvus) -> None:
     seen = lesson.open_channels(milvus)
     _, clients, alone = seen["before"]
@@ -130,7 +146,7 @@ def test_clients_share_a_channel_unless_dedicated(lesson: ModuleType, milvus: Mi
 def test_a_client_outlives_its_server(
     lesson: ModuleType, server_installed: None, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lesson.LocalServer.__init__.__globals__["tempfile"], "tempdir", own_folder)
+    monkeypatch.setattr(tempfile, "tempdir", str(own_folder))
     (frozen, other_still_waited, its_rows), (before, killed, waited) = lesson.survive(200, 1.0)
     assert frozen.error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert other_still_waited

@@ -234,8 +234,8 @@ def show_levels(milvus: Milvus, levels: list[Level], writes: int) -> None:
     title = f"Reads at each consistency level: {milvus.label}"
     if milvus.can("consistency_levels"):
         say(
-            "Strong waits for all writes, Session for those of this process; Bounded and Eventually "
-            "answer from what has arrived. Nothing is lost: look at the counts a second later."
+            "Strong waits for all writes, Session for those of this process; Bounded and "
+            "Eventually answer from what has arrived. Nothing is lost: look a second later."
         )
     else:
         title += ", always Strong"

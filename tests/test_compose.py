@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pytest
-
 from common.settings import PROJECT_ROOT
+
+import pytest
 
 ALWAYS = {"etcd", "minio", "standalone"}
 PROFILES = {

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from common.local_server import LocalServer
+from common.settings import PROJECT_ROOT
+
 import numpy as np
 import pytest
 import yaml
 from pymilvus import MilvusClient, MilvusException
-
-from common.local_server import LocalServer
-from common.settings import PROJECT_ROOT
 
 MONITORING = PROJECT_ROOT / "monitoring"
 PROMETHEUS = MONITORING / "prometheus"

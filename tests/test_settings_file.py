@@ -8,10 +8,10 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+from common.settings import PROJECT_ROOT, Settings
+
 import pytest
 from dotenv import dotenv_values
-
-from common.settings import PROJECT_ROOT, Settings
 
 EXAMPLE = PROJECT_ROOT / ".env.example"
 SETTING = re.compile(r"#([A-Z][A-Z0-9_]*)=(.*)")

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from common.settings import PROJECT_ROOT
+
 import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
-
-from common.settings import PROJECT_ROOT
 
 WORKFLOWS = sorted((PROJECT_ROOT / ".github" / "workflows").glob("*.yml"))
 MAJOR_OR_COMMIT = re.compile(r"[\w.-]+/[\w./-]+@(v\d+|[0-9a-f]{40})")

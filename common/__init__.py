@@ -9,6 +9,9 @@ import os
 
 from common.settings import Settings
 
+# gRPC looks at its import: errors come to us as exceptions, so it needs no log of its own.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 
 def _import_pymilvus_without_uri() -> None:
     before = os.environ.get("MILVUS_URI")

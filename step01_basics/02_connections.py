@@ -10,13 +10,9 @@ Needs: any Milvus (embedded by default); sections 6 and 7 start local servers of
 Read:  docs/en/step01_basics.md#connections
 """
 
-import os
-
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC looks when it is imported: no log of its own
-
 import argparse
 import asyncio
-import inspect
+import os
 import signal
 import socket
 import sys
@@ -27,6 +23,7 @@ from contextlib import ExitStack, closing
 from functools import cache, partial
 from itertools import cycle
 
+from common.client_internals import Channels, channels, read_address, retry_rule
 from common.connection import ConnectionFailed, Milvus, connect, lite_path
 from common.display import (
     expected_error,
@@ -51,8 +48,6 @@ from common.vectors import Float32, clustered_vectors
 from common.workspace import OURS, workspace
 
 from pymilvus import AsyncMilvusClient, CollectionSchema, DataType, MilvusClient
-from pymilvus.client.connection_manager import ConnectionConfig, ConnectionManager
-from pymilvus.decorators import retry_on_rpc_failure
 
 COLLECTION = "step01_connections"
 DATABASE = "step01_connections"
@@ -74,15 +69,8 @@ def read_uris() -> list[tuple]:
         (uri, "Milvus Lite", short_path(lite_path(uri)), False, None, None)
         for uri in ("data/demo.db", "file:///srv/demo.db")
     ]
-    for uri in (
-        "http://host.example",
-        "https://host.example",
-        "https://ana:key@host.example/shop",
-    ):
-        config = ConnectionConfig.from_uri(uri)  # reads the address and connects to nothing
-        encrypts = config.get_handler_kwargs().get("secure", False)
-        names = (config.token or None, config.db_name or None)
-        rows.append((uri, "a server", config.address, encrypts, *names))
+    hosts = "http://host.example", "https://host.example", "https://ana:key@host.example/shop"
+    rows += [(uri, "a server", *read_address(uri)) for uri in hosts]
     columns = ("URI", "opens", "at", "TLS", "token", "database")
     table("What pymilvus reads in an address", columns, rows)
     return rows
@@ -130,15 +118,13 @@ def knock(timeout: float, *, listening: bool) -> tuple[Failure, str]:
 
 def retries() -> tuple[int, float]:
     """How often pymilvus repeats a call without timeout=, and how many seconds it waits for it."""
-    rule = {n: p.default for n, p in inspect.signature(retry_on_rpc_failure).parameters.items()}
-    first, factor = rule["initial_back_off"], rule["back_off_multiplier"]
-    waits = [min(first * factor**n, rule["max_back_off"]) for n in range(rule["retry_times"])]
+    times, seconds = retry_rule()
     say(
         "That timeout is for connecting. Each call takes a timeout= of its own, and needs it: "
-        f"without, pymilvus repeats what a server puts off up to {len(waits)} times, which is "
-        f"{sum(waits):.0f} s of waiting, and no single try has a limit (section 6 shows one)."
+        f"without, pymilvus repeats what a server puts off up to {times} times, which is "
+        f"{seconds:.0f} s of waiting, and no single try has a limit (section 6 shows one)."
     )
-    return len(waits), sum(waits)
+    return times, seconds
 
 
 def fill(client: MilvusClient, vectors: Float32) -> None:
@@ -185,15 +171,7 @@ def share_one_client(milvus: Milvus, queries: Float32, pairs: int) -> Comparison
     return measured
 
 
-def channels(client: MilvusClient) -> tuple[int, int, int]:
-    """To the address of `client`: shared gRPC channels, clients on those, channels not shared."""
-    every = ConnectionManager.get_instance().get_stats()["connections"]
-    here = [channel for channel in every if channel["address"] == client._config.address]
-    shared = [channel for channel in here if not channel["dedicated"]]
-    return len(shared), sum(c["client_count"] for c in shared), len(here) - len(shared)
-
-
-def open_channels(milvus: Milvus) -> dict[str, tuple[int, int, int]]:
+def open_channels(milvus: Milvus) -> dict[str, Channels]:
     """What `channels()` says before, between and after some new clients."""
     heading("4. One channel for many clients")
     seen = {"before": channels(milvus.client)}
@@ -348,8 +326,7 @@ def main(arguments: list[str] | None = None) -> None:
         open_channels(milvus)
         share_one_channel(milvus, queries, options.pairs)
         use_asyncio(milvus, queries, options.pairs)
-    reason = missing_reason()
-    if reason:
+    if reason := missing_reason():
         left_out("6. The client outlives its server", reason)
         left_out("7. TLS and tokens", reason)
         return
@@ -358,10 +335,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    defaults = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=defaults)
     add = parser.add_argument
     add("--rows", type=int, default=ROWS, help="rows of the collection")
     add("--searches", type=int, default=SEARCHES, help="searches of each run")

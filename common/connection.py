@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from common.capabilities import Capability, capability, is_local_server
-from common.display import quiet_pymilvus, tell_tour
+from common.display import error_line, quiet_pymilvus, tell_tour
 from common.settings import Settings, settings
 
 import grpc
@@ -262,15 +262,15 @@ def _describe(client: MilvusClient, uri: str, options: dict[str, object], second
             version = client.get_server_version(timeout=seconds).removeprefix("v")
             mode = client.get_server_version(detail=True, timeout=seconds)["deploy_mode"]
             client.list_collections(timeout=seconds)
-    except MilvusException as error:
-        name = options.get("db_name") or urlparse(uri).path.strip("/")
-        if name and "database" in error.message:
+    except (MilvusException, grpc.RpcError) as error:
+        name, said = options.get("db_name") or urlparse(uri).path.strip("/"), error_line(error)
+        if name and "database" in said:
             raise ConnectionFailed(
                 f"there is no database {name!r} at {_without_password(uri)}: create it with "
                 "client.create_database(), or correct MILVUS_DB_NAME."
             ) from error
         raise ConnectionFailed(
-            f"the Milvus at {_without_password(uri)} does not answer as it should: {error.message}"
+            f"the Milvus at {_without_password(uri)} does not answer as it should: {said}"
         ) from error
     kinds = {"embedded": "lite", "STANDALONE": "standalone"}
     kind = kinds.get(mode, "cluster")

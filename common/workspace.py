@@ -77,12 +77,18 @@ def _refuse_foreign_database(client: MilvusClient, name: str) -> None:
     if name not in client.list_databases():
         return
     with _in_database(client, name) as inside:
-        foreign = [c for c in inside.list_collections() if not is_ours(inside, c)]
-    if foreign:
-        raise NameTaken(
-            f"the database {name!r} exists and holds collections that no script of this project "
-            f"made ({', '.join(foreign)}), so it is left alone. Drop it yourself."
-        )
+        collections = inside.list_collections()
+        foreign = [c for c in collections if not is_ours(inside, c)]
+    if foreign or not collections:  # an empty one bears no mark: it may be anybody's
+        raise NameTaken(_foreign_database(name, foreign))
+
+
+def _foreign_database(name: str, foreign: Sequence[str]) -> str:
+    holds = f"holds {', '.join(foreign)}" if foreign else "is empty"
+    return (
+        f"the database {name!r} exists, {holds}, and nothing shows that a script of this project "
+        "made it, so it is left alone. Drop it yourself."
+    )
 
 
 def _remove(client: MilvusClient, collections: Sequence[str], databases: Sequence[str]) -> None:
@@ -95,7 +101,11 @@ def _remove(client: MilvusClient, collections: Sequence[str], databases: Sequenc
         if name in client.list_databases():
             with _in_database(client, name) as inside:
                 for collection in inside.list_collections():
-                    _drop(inside, collection)
+                    if is_ours(inside, collection):
+                        _drop(inside, collection)
+                left = inside.list_collections()
+            if left:
+                raise NameTaken(_foreign_database(name, left))
             client.drop_database(name)
 
 

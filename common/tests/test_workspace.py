@@ -108,9 +108,34 @@ def test_a_database_of_somebody_else_is_an_error_and_stays(
     add(inside, NAME, properties=OURS)
     with pytest.raises(NameTaken) as caught, workspace(client, databases=[DATABASE]):
         pytest.fail("the script must not begin")
-    assert f"the database '{DATABASE}' exists and holds collections" in str(caught.value)
-    assert "(somebodys)" in str(caught.value)
+    assert f"the database '{DATABASE}' exists, holds somebodys, and" in str(caught.value)
     assert sorted(inside.list_collections()) == ["somebodys", NAME]
+
+
+def test_an_empty_database_may_be_anybodys(
+    client: MilvusClient, in_database: Callable[..., MilvusClient]
+) -> None:
+    in_database()
+    with (
+        pytest.raises(NameTaken, match="is empty, and nothing shows"),
+        workspace(client, databases=[DATABASE]),
+    ):
+        pytest.fail("the script must not begin")
+    assert DATABASE in client.list_databases()
+
+
+def test_a_database_is_kept_for_what_somebody_put_into_it_meanwhile(
+    client: MilvusClient, in_database: Callable[..., MilvusClient]
+) -> None:
+    inside = None
+    with (  # noqa: PT012 - what is raised comes from the end of the block
+        pytest.raises(NameTaken, match="holds somebodys, and"),
+        workspace(client, databases=[DATABASE]),
+    ):
+        inside = in_database()
+        add(inside, "somebodys")
+        add(inside, NAME, properties=OURS)
+    assert inside.list_collections() == ["somebodys"]
 
 
 def test_a_collection_that_somebody_made_meanwhile_is_not_dropped(client: MilvusClient) -> None:

@@ -235,21 +235,15 @@ def passes_as_a_process(
 
 
 @pytest.fixture
-def stops_cleanly(
-    request: pytest.FixtureRequest,
-    script_environment: dict[str, str],
-    engine: str,
-    tmp_path: Path,
-) -> Callable[..., None]:
-    """`stops_cleanly("9.")`: Ctrl-C when the script prints a line that begins so.
+def press_ctrl_c(
+    request: pytest.FixtureRequest, script_environment: dict[str, str], tmp_path: Path
+) -> Callable[[str, str], None]:
+    """`press_ctrl_c(uri, "9.")`: when the script prints a line that begins so.
 
-    It says that it stopped, exits with 130 and leaves nothing behind in the Milvus.
+    It must say that it stopped and exit with 130.
     """
-    uri = str(tmp_path / "script.db") if engine.endswith(".db") else engine
 
-    def check(line_start: str) -> None:
-        with connect(uri) as milvus:
-            before = what_is_there(milvus.client)
+    def press(uri: str, line_start: str) -> None:
         with subprocess.Popen(
             [sys.executable, script_of(request.path), "--quick"],
             cwd=tmp_path,
@@ -266,6 +260,21 @@ def stops_cleanly(
             errors = process.stderr.read()
         assert process.returncode == 130, errors
         assert errors == "stopped\n"
+
+    return press
+
+
+@pytest.fixture
+def check_ctrl_c(
+    press_ctrl_c: Callable[[str, str], None], engine: str, tmp_path: Path
+) -> Callable[[str], None]:
+    """`check_ctrl_c("9.")`: the same on each engine, and nothing is left behind there."""
+    uri = str(tmp_path / "script.db") if engine.endswith(".db") else engine
+
+    def check(line_start: str) -> None:
+        with connect(uri) as milvus:
+            before = what_is_there(milvus.client)
+        press_ctrl_c(uri, line_start)
         with connect(uri) as milvus:
             assert what_is_there(milvus.client) == before
 

@@ -1,13 +1,10 @@
 """What 02_connections claims about clients, channels, timeouts and crashes is so."""
 
 import re
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +12,6 @@ from common.connection import Milvus, connect
 from common.local_server import LocalServer
 from common.measuring import Comparison
 from common.vectors import clustered_vectors, exact_search
-from conftest import script_of, what_is_there
 
 import grpc
 import psutil
@@ -238,43 +234,20 @@ def test_sizes_begin_at_one(run_script: RunScript, tmp_path: Path, option: str) 
     assert "must be at least 1" in done.stderr
 
 
-def interrupted(uri: str, environment: dict[str, str], line_start: str) -> None:
-    """Send Ctrl-C to the script when it prints a line that begins so; look at how it ends."""
-    with subprocess.Popen(
-        [sys.executable, script_of(Path(__file__)), "--quick"],
-        env={**environment, "MILVUS_URI": uri},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        for line in process.stdout:
-            if line.startswith(line_start):
-                process.send_signal(signal.SIGINT)
-        errors = process.stderr.read()
-    assert process.returncode == 130, errors
-    assert errors == "stopped\n"
-
-
 @pytest.mark.parametrize("line_start", ["A collection made", "4."])
 def test_ctrl_c_leaves_nothing_in_your_milvus(
-    engine: str, script_environment: dict[str, str], tmp_path: Path, line_start: str
+    check_ctrl_c: Callable[[str], None], line_start: str
 ) -> None:
-    uri = str(tmp_path / "script.db") if engine.endswith(".db") else engine
-    with connect(uri) as milvus:
-        before = what_is_there(milvus.client)
-    interrupted(uri, script_environment, line_start)
-    with connect(uri) as milvus:
-        assert what_is_there(milvus.client) == before
+    check_ctrl_c(line_start)
 
 
 @pytest.mark.parametrize("line_start", ["local Milvus server", "expected error: a killed server"])
 def test_ctrl_c_leaves_no_server(
-    script_environment: dict[str, str],
+    press_ctrl_c: Callable[[str, str], None],
     server_installed: None,
     own_folder: Path,
     tmp_path: Path,
     line_start: str,
 ) -> None:
-    interrupted(str(tmp_path / "script.db"), script_environment, line_start)
+    press_ctrl_c(str(tmp_path / "script.db"), line_start)
     assert remains(own_folder) == []

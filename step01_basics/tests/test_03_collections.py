@@ -23,8 +23,8 @@ def test_passes_as_a_process(passes_as_a_process: Callable[..., str], milvus: Mi
     assert len(left_out) == sum(not milvus.can(feature) for feature in features)
 
 
-def test_ctrl_c_leaves_nothing_behind(stops_cleanly: Callable[[str], None]) -> None:
-    stops_cleanly("9.")  # its collections are there by then
+def test_ctrl_c_leaves_nothing_behind(check_ctrl_c: Callable[[str], None]) -> None:
+    check_ctrl_c("9.")  # its collections are there by then
 
 
 def test_describe_tells_about_your_own_collection_and_keeps_it(

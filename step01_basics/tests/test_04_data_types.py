@@ -68,8 +68,8 @@ def test_it_passes_as_a_process(
     assert 0.4 <= recalls["BINARY"] <= 0.8
 
 
-def test_ctrl_c_leaves_nothing_behind(stops_cleanly: Callable[[str], None]) -> None:
-    stops_cleanly("What check_rows() says")  # its collections are there by then
+def test_ctrl_c_leaves_nothing_behind(check_ctrl_c: Callable[[str], None]) -> None:
+    check_ctrl_c("What check_rows() says")  # its collections are there by then
 
 
 # 1. The types and their limits

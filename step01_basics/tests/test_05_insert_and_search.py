@@ -43,8 +43,8 @@ def test_passes_as_a_process(passes_as_a_process: Callable[..., str], tmp_path: 
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
-def test_ctrl_c_leaves_nothing_behind(stops_cleanly: Callable[[str], None]) -> None:
-    stops_cleanly("7.")  # its collections are there by then
+def test_ctrl_c_leaves_nothing_behind(check_ctrl_c: Callable[[str], None]) -> None:
+    check_ctrl_c("7.")  # its collections are there by then
 
 
 def test_your_own_words(

@@ -705,6 +705,17 @@ class TestRecommendations:
         ]
         assert chosen == ["HNSW", "SCANN", "IVF_FLAT", "IVF_SQ8", "IVF_PQ"]
 
+    def test_the_last_byte_decides(self):
+        needed = memory_bytes("HNSW", 1_000_000, 384, {"M": 16}).bytes
+        assert recommend_index(1_000_000, 384, needed).index == "HNSW"
+        assert recommend_index(1_000_000, 384, needed - 1).index != "HNSW"
+
+    def test_exact_search_comes_before_rounding_where_time_allows(self):
+        barely = memory_bytes("FLAT", 1_000_000, 384).bytes  # too little for any lists
+        assert recommend_index(1_000_000, 384, barely, can=local_server).index == "FLAT"
+        hurried = recommend_index(1_000_000, 384, barely, latency=0.05, can=local_server)
+        assert hurried.index == "IVF_SQ8"
+
     def test_an_ssd_keeps_the_recall_where_memory_is_short(self):
         found = recommend_index(1_000_000, 384, 5e8, 0.99)
         assert found.index == "DISKANN"
@@ -821,6 +832,8 @@ class TestTheConstantsOnSentences:
         }
         assert indexes.keys() == CEILINGS.keys()
         for name, index in indexes.items():
+            if hasattr(index, "pq"):
+                index.pq.cp.niter = 5  # rounds of learning the codes: quicker, and good enough
             built(index, corpus)
             if hasattr(index, "nlist"):
                 index.nprobe = index.nlist

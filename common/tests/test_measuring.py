@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 import time
+from collections import Counter
 
 from common import measuring
 from common.measuring import (
@@ -199,6 +200,7 @@ class TestPercentile:
             (range(1, 21), 95, 19),  # rank 19, and not 20 by a rounding error
             (range(1, 101), 99, 99),
             (range(1, 1_001), 99.9, 999),
+            (range(1, 1_001), 16.1, 161),  # 16.1 * 1,000 / 100 is a hair over 161
         ],
     )
     def test_by_hand(self, values, percent, result):
@@ -307,6 +309,20 @@ class TestThroughput:
         measured = measure_throughput(together.wait, threads=5, calls=20, warmup=1)
         assert measured.completed == 20
         assert measured.threads == 5
+
+    def test_nothing_counts_before_all_are_warm(self):
+        warmed, early = Counter(), []
+
+        def call() -> None:
+            name = threading.current_thread().name
+            warmed[name] += 1
+            if name.endswith("_0") and warmed[name] <= 2:
+                time.sleep(0.02)
+            if warmed[name] > 2 and any(count < 2 for count in list(warmed.values())):
+                early.append(name)
+
+        measure_throughput(call, threads=3, calls=30, warmup=2)
+        assert early == []
 
     def test_the_number_of_calls_is_exact(self):
         made = itertools.count()

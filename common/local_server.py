@@ -486,16 +486,24 @@ class LocalServer:
                     f"the Milvus server ended with exit code {self._popen.returncode} "
                     f"before it was ready.\n{self._log_tail()}"
                 )
-            try:
-                with urllib.request.urlopen(f"{self.metrics_url}/healthz", timeout=2) as answer:
-                    if answer.status == 200 and answer.read().strip() == b"OK":
-                        return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                pass  # not listening yet, or not healthy yet
+            if self._answers():
+                return
             time.sleep(0.05)
         raise LocalServerError(
             f"the Milvus server was not ready within {timeout:g} s.\n{self._log_tail()}"
         )
+
+    def _answers(self) -> bool:
+        """Whether clients can connect and all parts of the server say that they are well."""
+        try:
+            # The port first: before any part has come up, the health page has nothing to complain
+            # of and says OK.
+            address = ("localhost", self._ports["proxy_port"])
+            socket.create_connection(address, timeout=2).close()
+            with urllib.request.urlopen(f"{self.metrics_url}/healthz", timeout=2) as answer:
+                return answer.status == 200 and answer.read().strip() == b"OK"
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False  # not listening yet, or not healthy yet
 
     def _log_tail(self, lines: int = 15) -> str:
         logs = sorted((self.folder / "logs").glob("*"), key=lambda path: path.stat().st_mtime)

@@ -379,7 +379,18 @@ def measure_throughput(
             raise
         return begun, clock()
 
-    with quiet_pymilvus(), ThreadPoolExecutor(threads) as pool:
+    times = _in_threads(work, tallies, stop)
+    elapsed = max(end for _, end in times) - min(begin for begin, _ in times)
+    return Throughput(threads, elapsed, _latencies(tallies, None))
+
+
+def _in_threads(
+    work: Callable[["_Tally"], tuple[float, float]],
+    tallies: Sequence["_Tally"],
+    stop: threading.Event,
+) -> list[tuple[float, float]]:
+    """Do `work` for each tally in a thread of its own; what each returned."""
+    with quiet_pymilvus(), ThreadPoolExecutor(len(tallies)) as pool:
         running = [pool.submit(work, tally) for tally in tallies]
         try:
             errors = [error for each in running if (error := each.exception()) is not None]
@@ -387,12 +398,9 @@ def measure_throughput(
             stop.set()  # also after Ctrl-C, when the pool waits for its threads
     if errors:
         # Threads that were kept from starting tell only that; the others have the cause.
-        raise next(
-            (e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0]
-        )
-    times = [each.result() for each in running]
-    elapsed = max(end for _, end in times) - min(begin for begin, _ in times)
-    return Throughput(threads, elapsed, _latencies(tallies, None))
+        broken = threading.BrokenBarrierError
+        raise next((e for e in errors if not isinstance(e, broken)), errors[0])
+    return [each.result() for each in running]
 
 
 def _check_throughput(threads: int, seconds: float | None, calls: int | None, warmup: int) -> None:

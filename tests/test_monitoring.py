@@ -325,3 +325,4 @@ def test_milvus_that_dies_is_noticed(server: LocalServer, prometheus: str) -> No
     server.kill()
     # It stays pending for a minute before it fires; promtool tests that minute without waiting.
     until(lambda: state() == "pending", "the alert")
+    assert query(prometheus, 'up{job="milvus"}')[0]["value"][1] == "0"

@@ -95,8 +95,8 @@ def test_making_them_was_cut_short(folder: Path) -> None:
     assert contents(folder)["ca.pem"] != before["ca.pem"], "the authority's key is not kept"
 
 
-def handshake(folder: Path, *, trusted: bool, identified: bool) -> None:
-    """Both sides greet each other over TLS, where the server asks for a client certificate."""
+def handshake(folder: Path, *, trusted: bool, identified: bool) -> bytes:
+    """What the server echoes over TLS, where it asks for a client certificate."""
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server_side.load_cert_chain(folder / "server.pem", folder / "server.key")
     server_side.load_verify_locations(folder / "ca.pem")
@@ -124,13 +124,13 @@ def handshake(folder: Path, *, trusted: bool, identified: bool) -> None:
                 client_side.wrap_socket(plain, server_hostname="localhost") as secure,
             ):
                 secure.sendall(b"hello")
-                assert secure.recv(5) == b"hello"
+                return secure.recv(5)
         finally:
             thread.join()
 
 
 def test_tls_takes_them(folder: Path) -> None:
-    handshake(folder, trusted=True, identified=True)
+    assert handshake(folder, trusted=True, identified=True) == b"hello"
 
 
 @pytest.mark.parametrize(("trusted", "identified"), [(False, True), (True, False)])

@@ -205,7 +205,9 @@ def test_half_a_pair_of_code_units_does_not_break_the_report(tmp_path):
     events = [{"event": "text", "text": "\ud800"}]
     outcomes = [Outcome(script("step01_basics/01_a"), PASSED, events=events)]
     path = write_report(tmp_path / "report.html", outcomes)
-    Page(path.read_text(encoding="utf-8"))
+    text = Page(path.read_text(encoding="utf-8")).text
+    assert "1 of 1 scripts passed in" in " ".join(text.split())
+    assert "\ud800" not in text
 
 
 def test_events_of_a_crashed_script_are_read_as_far_as_they_go():

@@ -558,7 +558,9 @@ class TestRowsRefused:
         ]
 
     def test_good_rows_pass(self):
-        require_rows(make_schema(), [{"id": 1, "vector": VECTOR}])
+        rows = [{"id": 1, "vector": VECTOR}]
+        require_rows(make_schema(), rows)
+        assert rows == [{"id": 1, "vector": VECTOR}]  # and they stay as they were
 
 
 def test_describe_fields():

@@ -47,6 +47,9 @@ CHART_DPI = 150
 # that is too light for a line on white. https://jfly.uni-koeln.de/color/
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333")
 
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
+_DASHES = ("-", "--", "-.", ":")
+
 _CHART_STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#8a8f98",
@@ -245,6 +248,27 @@ def bars(
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.2)
     axes.legend(loc="upper right", ncols=len(series))
+
+
+def lines(
+    axes: "Axes",
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    points: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Draw a line with marked points for each series, told apart by mark and dash, not only colour.
+
+    Args:
+        axes: of `figure()`.
+        series: from its name to its x and y values, in the order in which they are joined.
+        points: from the name of a series to a short text beside each of its points.
+    """
+    for number, (label, (x, y)) in enumerate(series.items()):
+        mark, dash = _MARKS[number % len(_MARKS)], _DASHES[number % len(_DASHES)]
+        axes.plot(x, y, label=label, marker=mark, linestyle=dash)
+        for place, text in zip(zip(x, y, strict=True), (points or {}).get(label, ()), strict=False):
+            axes.annotate(text, place, (5, 5), textcoords="offset points", fontsize=8)
+    axes.legend()
 
 
 def save_chart(figure: "Figure", name: str) -> Path:

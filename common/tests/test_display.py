@@ -366,6 +366,20 @@ def test_lines_of_a_chart_have_colours_of_the_palette():
     assert [line.get_color() for line in lines] == list(display.PALETTE)
 
 
+def test_lines_can_be_told_apart_without_colour():
+    _, axes = display.figure("Recall", "recall@10", "latency (ms)")
+    series = {f"index {n}": ([0.5, 0.9], [1.0, 2.0 + n]) for n in range(8)}
+    display.lines(axes, series, points={"index 1": ["ef 16", "ef 64"]})
+    drawn = [(line.get_marker(), line.get_linestyle()) for line in axes.get_lines()]
+    assert len(set(drawn)) == 8
+    assert axes.get_lines()[1].get_xydata().tolist() == [[0.5, 1.0], [0.9, 3.0]]
+    assert [(a.get_text(), a.xy) for a in axes.texts] == [
+        ("ef 16", (0.5, 1.0)),
+        ("ef 64", (0.9, 3.0)),
+    ]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(series)
+
+
 @pytest.mark.parametrize("name", ["../outside", "a/b", "", ".hidden", "/tmp/x"])
 def test_a_chart_stays_in_its_folder(out_dir, name):
     drawing, _ = display.figure("x", "x", "y")

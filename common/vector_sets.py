@@ -114,8 +114,8 @@ def _split(
     count = len(read.train)
     if count <= queries:
         raise VectorFileError(
-            f"{path}: it has {count:,} rows and no queries of its own, so {queries:,} rows cannot be "
-            "held out as queries. Ask for fewer queries"
+            f"{path}: it has {count:,} rows and no queries of its own, so {queries:,} of them "
+            "cannot be held out as queries. Ask for fewer queries"
         )
     held_out = np.zeros(count, dtype=bool)
     held_out[np.random.default_rng(seed).choice(count, queries, replace=False)] = True

@@ -16,9 +16,11 @@ that they can fill a template too:
 Where Milvus Lite 3.2.2 and the local server 2.3.5 read an expression in two ways, it is written so
 that both give the same rows, or it is refused with a FilterError that names what is in the way.
 All that is said here of the two was tried on both; the grammar that they share is that of Milvus,
-internal/parser/planparserv2/Plan.g4. Four things remain that the text of an expression cannot mend:
+internal/parser/planparserv2/Plan.g4. Five things remain that the text of an expression cannot mend:
 
 - Write `and`, `or`, `not`, `in` and `like` in lower case: the server knows no `AND`.
+- A search of the local server refuses what is nested 50 deep, and a chain `a or b or c ...` nests
+  with each `or`: write long ones by `any_of()`, which halves them.
 - A row that lacks a JSON key: for `!=` and `not` Milvus Lite leaves it out, the server takes it.
 - A FLOAT field is compared in 32 bits by the server and in 64 by Milvus Lite. For equality give
   `np.float32(0.1)`, whose value is the one that is stored; or use DOUBLE.
@@ -171,7 +173,7 @@ def in_list(field: str, values: Sequence[object]) -> Term | Filter:
     """Whether a field, or what is at a JSON path, is one of the values; of none, always false.
 
     For a field this is `field in [...]`. Milvus Lite takes no path before `in`, so that for a path
-    it becomes a chain of `==`; keep such lists short.
+    it becomes `any_of()` comparisons; keep such lists short.
 
     Args:
         field: a name, or what `json_path()` returns.
@@ -185,7 +187,28 @@ def in_list(field: str, values: Sequence[object]) -> Term | Filter:
         return Filter(f"{column} in {literal(items)}")
     if not items:
         return Term(f"((exists {column}) and not (exists {column}))")
-    return Term(f"({' or '.join(f'{column} == {literal(item)}' for item in items)})")
+    return any_of([Term(f"{column} == {literal(item)}") for item in items])
+
+
+def any_of(filters: Sequence[Term | Filter]) -> Term:
+    """Whether at least one of the filters is true: `(a or b)`, of more than two in halves.
+
+    In a chain `a or b or c ...` each `or` is one level deeper in the message that is sent, and a
+    search of the local server refuses 50 of them: "unsupported expr proto node". Halves of halves
+    stay flat: 1,000 filters are 10 levels deep.
+
+    Args:
+        filters: one or more that the functions of this module return.
+
+    Raises:
+        FilterError: none at all, or something else than a filter.
+    """
+    for each in filters:
+        if not isinstance(each, (Term, Filter)):
+            raise FilterError(f"{_shown(each)} is no filter: make one by where()")
+    if len(filters) == 0:
+        raise FilterError("any of no filters would always be false: write `id in []`")
+    return Term(f"({_halved(filters)})")
 
 
 def like_prefix(field: str, text: str) -> Term | Filter:
@@ -233,6 +256,20 @@ def like_contains(field: str, text: str) -> Filter:
             "LIKE: not every Milvus can tell the character from the wildcard or the escape"
         )
     return Filter(f"{column} like {_text(f'%{text}%')}")
+
+
+# Alternatives
+
+
+def _halved(filters: Sequence[Term | Filter]) -> str:
+    if len(filters) == 1:
+        return f"({filters[0]})" if isinstance(filters[0], Filter) else filters[0]
+    middle = (len(filters) + 1) // 2
+    parts = [
+        _halved(part) if len(part) == 1 else f"({_halved(part)})"
+        for part in (filters[:middle], filters[middle:])
+    ]
+    return " or ".join(parts)
 
 
 # Templates

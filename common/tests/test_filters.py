@@ -12,6 +12,7 @@ from common.filters import (
     Filter,
     FilterError,
     Term,
+    any_of,
     field_name,
     in_list,
     json_path,
@@ -374,6 +375,11 @@ def either(a: Case, b: Case) -> Case:
     return Case("or", combined, lambda row: a.matches(row) or b.matches(row))
 
 
+def one_of_several(cases: list[Case]) -> Case:
+    combined = any_of([case.filter for case in cases])
+    return Case("any_of", combined, lambda row: any(case.matches(row) for case in cases))
+
+
 def negated(a: Case) -> Case:
     return Case("not", where("not {a}", a=a.filter), lambda row: not a.matches(row))
 
@@ -386,6 +392,8 @@ def combinations(leaf: st.SearchStrategy[Case]) -> st.SearchStrategy[Case]:
     return extend(st.recursive(leaf, extend, max_leaves=4))
 
 
+alternative = st.one_of(comparison_of_texts(), one_of_texts(), beginning(), in_an_array())
+
 # Each form with the number of its filters that Milvus Lite is asked.
 FORMS: dict[str, tuple[int, st.SearchStrategy[Case]]] = {
     "comparison of texts": (350, comparison_of_texts()),
@@ -396,6 +404,7 @@ FORMS: dict[str, tuple[int, st.SearchStrategy[Case]]] = {
     "like_prefix": (300, beginning()),
     "like_contains": (200, containing()),
     "arrays": (250, in_an_array()),
+    "any_of": (80, st.lists(alternative, min_size=1, max_size=6).map(one_of_several)),
 }
 NEEDS = {"like_contains": "LIKE_INFIX"}
 COMBINATIONS = 450
@@ -497,6 +506,21 @@ class TestOnEachEngine:
         assert ask(in_list("id", numbers)) == [row["id"] for row in ROWS]
         rows = expected(lambda row: row["meta"]["integer"] in numbers[4_900:5_100])
         assert ask(in_list(json_path("meta", "integer"), numbers[4_900:5_100])) == rows
+
+    def test_a_search_takes_many_alternatives(self, session_milvus, ask):
+        # As a chain of `or` the local server refuses 50 of them, in a search only.
+        numbers = list(range(-500, 500))
+        hits = session_milvus.client.search(
+            COLLECTION,
+            data=[[0.0, 1.0]],
+            filter=in_list(json_path("meta", "integer"), numbers),
+            limit=len(ROWS),
+            output_fields=["id"],
+            timeout=20,
+        )
+        rows = expected(lambda row: row["meta"]["integer"] in numbers)
+        assert sorted(hit["id"] for hit in hits[0]) == rows
+        assert 0 < len(rows) < len(ROWS)
 
     @pytest.mark.parametrize(
         "field",
@@ -825,3 +849,36 @@ class TestInList:
         for field in ("a", json_path("m", "k")):
             with pytest.raises(FilterError):
                 in_list(field, values)
+
+
+class TestAnyOf:
+    def test_is_halved(self):
+        a, b, c, d = (where(f"{name} == {{x}}", x=1) for name in "abcd")
+        assert any_of([a]) == "((a == 1))"
+        assert any_of([a, b]) == "((a == 1) or (b == 1))"
+        assert any_of([a, b, c]) == "(((a == 1) or (b == 1)) or (c == 1))"
+        assert any_of([a, b, c, d]) == "(((a == 1) or (b == 1)) or ((c == 1) or (d == 1)))"
+        assert isinstance(any_of([a, b]), Term)
+
+    def test_takes_what_the_others_return(self):
+        assert any_of([like_prefix("t", "50%"), like_prefix("t", "a")]) == (
+            '((t >= "50%" and t < "50&") or (t like "a%"))'
+        )
+        nested = any_of([any_of([where("a == {x}", x=1)]), in_list(json_path("m", "k"), [2])])
+        assert nested == '(((a == 1)) or (m["k"] == 2))'
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 50, 1_000, 1_025])
+    def test_a_thousand_are_ten_levels_deep(self, count):
+        text = any_of([where("a == {x}", x=n) for n in range(count)])
+        depth = np.cumsum([(c == "(") - (c == ")") for c in text])
+        assert depth[-1] == 0
+        assert depth.max() <= 2 + math.ceil(math.log2(count))
+        assert [int(part.strip("() ").removeprefix("a == ")) for part in text.split(" or ")] == [
+            *range(count)
+        ]
+
+    def test_refuses(self):
+        with pytest.raises(FilterError, match="any of no filters"):
+            any_of([])
+        with pytest.raises(FilterError, match="'a == 1' is no filter: make one by where"):
+            any_of(["a == 1"])

@@ -135,6 +135,7 @@ FEATURES = (
     Feature("PHRASE_MATCH", "search", False, False, "2.6"),
     Feature("run_analyzer", "search", False, False, "2.6"),
     Feature("filter_templates", "search", False, False, "2.5"),
+    Feature("iterative_filter", "search", False, False, "2.5.2", _IGNORED, _IGNORED),
     Feature("LIKE_INFIX", "search", True, False, "2.4", "", 'knows "prefix%" only'),
     Feature(
         "consistency_levels", "search", False, True, "2.0", "takes them all and is always strong"

@@ -376,6 +376,20 @@ def filter_templates(milvus: Milvus) -> bool:
     return len(milvus.client.query(name, **template, **STRONG)) == 12
 
 
+@probes("iterative_filter")
+def iterative_filter(milvus: Milvus) -> bool:
+    """An engine that ignores hints takes any: one that knows them refuses what is none."""
+    client = milvus.client
+    name = filled(client)
+    search = {"data": [VECTORS[0]], "filter": "x == 1", "limit": 30, **STRONG}
+    hits = client.search(name, search_params={"hints": "iterative_filter"}, **search)[0]
+    try:
+        client.search(name, search_params={"hints": "no_such_hint"}, **search)
+    except MilvusException:
+        return sorted(hit["id"] for hit in hits) == [1, 6, 11, 16, 21, 26]
+    return False
+
+
 @probes("LIKE_INFIX")
 def like_infix(milvus: Milvus) -> bool:
     name = filled(milvus.client)

@@ -4,6 +4,7 @@ pytest --milvus lite          Milvus Lite only
 pytest --milvus server        the local server only
 pytest --milvus http://...    your own Milvus (what the tests make there, they remove)
 pytest --full                 fault and soak tests in full size
+pytest -n auto --dist loadfile    on several cores, as `make test` does
 """
 
 import importlib.util
@@ -30,6 +31,7 @@ import pytest
 from pymilvus import MilvusClient
 
 ROOT = Path(__file__).parent
+MOST_WORKERS = 4  # of `pytest -n auto`
 SCRIPT_TIMEOUT = 300  # seconds: a guard against hanging, not a measurement
 
 
@@ -41,6 +43,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the Milvus that tests run on (default: Milvus Lite and the local server)",
     )
     parser.addoption("--full", action="store_true", help="long tests in their full size")
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist is not there for those who only learn
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes `-n auto` takes: a few, since most of them start a server.
+
+    None besides this one on a Milvus that is given: the tests would see each other's collections.
+    """
+    if config.getoption("--milvus") not in ("both", "lite", "server"):
+        return 0
+    return min(MOST_WORKERS, os.cpu_count() or 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -171,9 +184,9 @@ def lesson(request: pytest.FixtureRequest) -> ModuleType:
 
 @pytest.fixture
 def script_environment(tmp_path: Path) -> dict[str, str]:
-    """An environment for scripts: charts into `tmp_path / "out"`, no `.env` of the developer."""
+    """An environment for scripts: charts into `tmp_path / "out"`, output of the width of a pipe."""
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "COLUMNS"},
         "OUT_DIR": str(tmp_path / "out"),
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",

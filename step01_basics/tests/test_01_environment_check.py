@@ -39,7 +39,7 @@ def some_db(tmp_path: Path) -> str:
 
 def test_it_passes_as_a_process(passes_as_a_process: Callable[..., str], milvus: Milvus) -> None:
     output = passes_as_a_process("--quick")
-    assert f"\n{milvus.label} at " in output
+    assert f"\n{milvus.label} at" in output  # the path may stand in the next line
     assert "(50 calls of get_server_version)" in output
     assert "✓ Everything that the scripts require is here." in output
     for number in range(1, 8):
@@ -74,7 +74,7 @@ def test_a_missing_package_gives_1_and_the_pip_line(
     assert "✗ missing: no-such-package. Run: " in done.stdout
     assert "-m pip install -r " in done.stdout
     assert "Of another version than the tests passed with: rich." in done.stdout
-    assert "Milvus Lite 3.2.2 at " in done.stdout, "the other checks must be shown too"
+    assert "Milvus Lite 3.2.2 at" in done.stdout, "the other checks must be shown too"
     assert "Everything that the scripts require" not in done.stdout
 
     done = run_script("--quick", "--json", "--requirements", wanted, uri=some_db)

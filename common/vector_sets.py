@@ -60,6 +60,8 @@ def vector_set(
     dimension: int = 128,
     k: int = 10,
     column: str | None = None,
+    clusters: int = 100,
+    spread: float = 0.5,
     seed: int = 0,
 ) -> VectorSet:
     """Draw clustered vectors, or read those of a file.
@@ -74,6 +76,7 @@ def vector_set(
         dimension: of the clustered vectors; a file has its own.
         k: neighbours to find for each query.
         column: of the file, as for `read_vector_file`.
+        clusters, spread: of the clustered vectors, as for `clustered_vectors`.
         seed: the same arguments give the same vectors.
 
     Raises:
@@ -85,7 +88,11 @@ def vector_set(
             f"queries and k must be at least 1 and rows at least k, not {queries}, {k} and {rows}"
         )
     if path is None:
-        return _clustered(rows, dimension, queries, k, seed)
+        drawn = clustered_vectors(
+            rows + queries, dimension, clusters=clusters, spread=spread, seed=seed
+        )
+        name = f"{rows:,} clustered vectors of {dimension} dimensions"
+        return VectorSet(name, drawn[:rows], drawn[rows:], "COSINE", k)
     # Without queries of its own, the file must give the rows to store and those to ask for.
     read = read_vector_file(path, column=column, limit=rows + queries)
     stored, asked = _split(read, rows, queries, seed, path)
@@ -97,12 +104,6 @@ def vector_set(
         _refuse_zeros(read.train, path)
     text = f"{len(stored):,} vectors of {stored.shape[1]} dimensions from {name}"
     return VectorSet(text, stored, asked, metric, k)
-
-
-def _clustered(rows: int, dimension: int, queries: int, k: int, seed: int) -> VectorSet:
-    drawn = clustered_vectors(rows + queries, dimension, seed=seed)
-    name = f"{rows:,} clustered vectors of {dimension} dimensions"
-    return VectorSet(name, drawn[:rows], drawn[rows:], "COSINE", k)
 
 
 def _split(

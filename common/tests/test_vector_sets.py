@@ -35,6 +35,8 @@ def test_clustered_vectors_with_queries_apart() -> None:
     assert np.array_equal(sample.vectors, again.vectors)
     other = vector_set(None, rows=500, queries=20, dimension=16, k=3, seed=1)
     assert not np.array_equal(sample.vectors, other.vectors)
+    two = vector_set(None, rows=90, queries=10, dimension=16, clusters=2, spread=0)
+    assert len(rows_of(np.round(two.vectors, 5)) | rows_of(np.round(two.queries, 5))) == 2
 
 
 def test_exact_neighbours_and_recall() -> None:

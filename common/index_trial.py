@@ -1,0 +1,188 @@
+"""An index on trial: waiting until it is built, what it takes, how it searches.
+
+    told = wait_until_indexed(client, "papers", rows=10_000, timeout=120)
+    figures = measure_search(search, sample, calls=200, threads=8)
+
+The calls to Milvus that a lesson teaches stay in its script. What is here is what has to be right
+before and while the clock runs: the index covers all rows, the queries are ones that were held out,
+and beside each rate stands the recall of the same setting.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from common.connection import Milvus
+from common.measuring import (
+    Latencies,
+    Spread,
+    measure_latency,
+    measure_throughput,
+    repeat_with_spread,
+    wait_until,
+)
+from common.vector_sets import VectorSet
+from common.vectors import Float32, Float64
+
+from pymilvus import MilvusClient
+
+Search = Callable[[Float32], Sequence[Sequence[Mapping]]]
+"""A search with query vectors of shape (n, dimension), which returns n lists of hits."""
+
+
+class IndexFailed(RuntimeError):  # noqa: N818 - it reads as a sentence where it is raised
+    """Milvus gave up building an index; the message has its reason."""
+
+
+@dataclass(frozen=True)
+class SearchFigures:
+    """How well and how fast a collection answers with one setting of its search.
+
+    Attributes:
+        recall_by_query: for each query the share of its true k nearest rows that was found.
+        latencies: of single searches, one after the other; the first one of all is apart.
+        rates: searches answered in a second by several threads at once, one for each run.
+        failed: searches that failed in those runs.
+        threads: how many asked at once.
+    """
+
+    recall_by_query: Float64
+    latencies: Latencies
+    rates: Spread
+    failed: int
+    threads: int
+
+    @property
+    def recall(self) -> float:
+        """The mean over the queries, between 0 and 1."""
+        return float(self.recall_by_query.mean())
+
+
+def params_for(milvus: Milvus, params: Mapping[str, object]) -> dict[str, object]:
+    """Build parameters in the form in which the Milvus at hand reads them.
+
+    `add_index(params={"nlist": 64})` is the usual form, which every server reads. pymilvus 3.0
+    sends its entries one by one, and Milvus Lite 3.2.2 looks for them in a single entry called
+    "params": of the usual form it sees nothing, and silently builds with values of its own.
+    """
+    return {"params": dict(params)} if milvus.kind == "lite" and params else dict(params)
+
+
+def params_told(description: Mapping[str, object]) -> dict[str, object]:
+    """The build parameters in what `describe_index` returned, in either form.
+
+    A server tells them as texts. Numbers come back as numbers, anything else as it is.
+    """
+    about = {"index_type", "metric_type", "field_name", "index_name", "params", "search_params"}
+    about |= {"total_rows", "indexed_rows", "pending_index_rows", "state"}
+    nested = description.get("params") or {}
+    found = {**nested, **{name: v for name, v in description.items() if name not in about}}
+    return {
+        name: int(value) if isinstance(value, str) and value.isdigit() else value
+        for name, value in found.items()
+    }
+
+
+def wait_until_indexed(
+    client: MilvusClient,
+    collection: str,
+    rows: int,
+    *,
+    field: str = "vector",
+    timeout: float,
+    pause: float = 0.02,
+) -> dict[str, object]:
+    """Wait until the index of a field covers all rows; what `describe_index` then says.
+
+    Flush first: rows in a segment that is still open have no index, and a search compares with
+    all of them. `create_index()` waits by itself, but looks only twice a second; for the time that
+    a build took, order with `create_index(sync=False)` and wait here.
+
+    Args:
+        client: of the Milvus that builds.
+        collection: its name.
+        rows: how many rows it must cover.
+        field: the vector field; the index bears its name unless you gave it another one.
+        timeout: seconds for the whole wait.
+        pause: seconds between two questions.
+
+    Raises:
+        IndexFailed: Milvus gave up.
+        TimeoutError: it was not built in time.
+    """
+
+    def built() -> dict[str, object] | None:
+        told = client.describe_index(collection, field, timeout=timeout)
+        if told["state"] == "Failed":
+            reason = told.get("index_state_fail_reason") or "no reason given"
+            raise IndexFailed(f"the index of {collection} cannot be built: {reason}")
+        finished = told["state"] == "Finished" and told["pending_index_rows"] == 0
+        return told if finished and told["indexed_rows"] >= rows else None
+
+    return wait_until(
+        built, timeout, f"the index of {collection} covers {rows:,} rows", pause=pause
+    )
+
+
+def told_bytes(milvus: Milvus, collection: str) -> int | None:
+    """The bytes of a collection's indexes as the engine itself has them; None if it does not tell.
+
+    Milvus Lite writes each index into a file, which holds what it keeps in memory. A server tells
+    no client: the `mem_size` of `list_loaded_segments` is 0, on purpose since it was not right
+    (github.com/milvus-io/milvus/issues/43876). There is `memory_bytes` to compute it.
+    """
+    if milvus.kind != "lite":
+        return None
+    files = Path(milvus.uri, "collections", collection).rglob("*.idx")
+    return sum(file.stat().st_size for file in files) or None
+
+
+def ids_of(hits: Sequence[Sequence[Mapping]]) -> list[list[int]]:
+    """The primary keys of the hits of each query, best first."""
+    return [[hit["id"] for hit in found] for found in hits]
+
+
+def measure_search(
+    search: Search,
+    sample: VectorSet,
+    *,
+    calls: int,
+    threads: int,
+    runs: int = 3,
+    warmup: int = 10,
+) -> SearchFigures:
+    """Measure the recall, the latency and the rate of a search on the held-out queries.
+
+    First comes the latency, so that its first search is really the first one; each search asks
+    for the next query. Load the collection before, and let `wait_until_indexed` return.
+
+    Args:
+        search: is given query vectors and returns the hits; several threads call it at once.
+        sample: the queries and their exact neighbours; its row i must be stored under the id i.
+        calls: searches that count, for the latency and in each run for the rate.
+        threads: how many ask at once for the rate; at most `calls`.
+        runs: how often the rate is measured.
+        warmup: searches before those that count for the latency.
+
+    Raises:
+        NothingMeasured: every search failed.
+        ValueError: a number that is too small.
+    """
+    turn = count()  # next() on it is one step, also for several threads
+
+    def ask() -> None:
+        number = next(turn) % len(sample.queries)
+        search(sample.queries[number : number + 1])
+
+    latencies = measure_latency(ask, repeat=calls, warmup=warmup)
+    failed = []
+
+    def rate() -> float:
+        measured = measure_throughput(ask, threads=threads, calls=calls)
+        failed.append(measured.failed)
+        return measured.per_second
+
+    rates = repeat_with_spread(rate, runs)
+    found = ids_of(search(sample.queries))
+    return SearchFigures(sample.recall(found), latencies, rates, sum(failed), threads)

@@ -25,6 +25,7 @@ from common.measuring import (
 from common.vector_sets import VectorSet
 from common.vectors import Float32, Float64
 
+import numpy as np
 from pymilvus import MilvusClient
 
 Search = Callable[[Float32], Sequence[Sequence[Mapping]]]
@@ -41,17 +42,15 @@ class SearchFigures:
 
     Attributes:
         recall_by_query: for each query the share of its true k nearest rows that was found.
-        latencies: of single searches, one after the other; the first one of all is apart.
-        rates: searches answered in a second by several threads at once, one for each run.
-        failed: searches that failed in those runs.
-        threads: how many asked at once.
+        latencies: of requests with one query, one after the other; the very first one is apart.
+        rates: queries answered in a second by several threads at once, one rate for each run.
+        failed: requests that failed in those runs.
     """
 
     recall_by_query: Float64
     latencies: Latencies
     rates: Spread
     failed: int
-    threads: int
 
     @property
     def recall(self) -> float:
@@ -149,40 +148,47 @@ def measure_search(
     *,
     calls: int,
     threads: int,
+    requests: int | None = None,
+    batch: int = 1,
     runs: int = 3,
     warmup: int = 10,
 ) -> SearchFigures:
     """Measure the recall, the latency and the rate of a search on the held-out queries.
 
-    First comes the latency, so that its first search is really the first one; each search asks
-    for the next query. Load the collection before, and let `wait_until_indexed` return.
+    First comes the latency, so that its first request is really the first one; each request asks
+    with the next queries. Load the collection before, and let `wait_until_indexed` return.
 
     Args:
         search: is given query vectors and returns the hits; several threads call it at once.
         sample: the queries and their exact neighbours; its row i must be stored under the id i.
-        calls: searches that count, for the latency and in each run for the rate.
-        threads: how many ask at once for the rate; at most `calls`.
+        calls: requests that count for the latency, each with one query.
+        threads: how many ask at once for the rate.
+        requests: in each run for the rate, None for as many as `calls`; at least `threads`.
+        batch: queries in each of those. With one, a small index answers faster than the request
+            around it travels, and the rate tells of that; with more, it tells of the index.
         runs: how often the rate is measured.
-        warmup: searches before those that count for the latency.
+        warmup: requests before those that count for the latency.
 
     Raises:
-        NothingMeasured: every search failed.
+        NothingMeasured: every request failed.
         ValueError: a number that is too small.
     """
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, not {batch}")
     turn = count()  # next() on it is one step, also for several threads
 
-    def ask() -> None:
-        number = next(turn) % len(sample.queries)
-        search(sample.queries[number : number + 1])
+    def ask(size: int) -> None:
+        first = next(turn) * size
+        search(sample.queries[np.arange(first, first + size) % len(sample.queries)])
 
-    latencies = measure_latency(ask, repeat=calls, warmup=warmup)
+    latencies = measure_latency(lambda: ask(1), repeat=calls, warmup=warmup)
     failed = []
 
     def rate() -> float:
-        measured = measure_throughput(ask, threads=threads, calls=calls)
+        measured = measure_throughput(lambda: ask(batch), threads=threads, calls=requests or calls)
         failed.append(measured.failed)
-        return measured.per_second
+        return measured.per_second * batch
 
     rates = repeat_with_spread(rate, runs)
     found = ids_of(search(sample.queries))
-    return SearchFigures(sample.recall(found), latencies, rates, sum(failed), threads)
+    return SearchFigures(sample.recall(found), latencies, rates, sum(failed))

@@ -13,6 +13,7 @@ from common.index_trial import (
     told_bytes,
     wait_until_indexed,
 )
+from common.measuring import Throughput, measure_throughput
 from common.vector_sets import VectorSet, vector_set
 
 import numpy as np
@@ -99,11 +100,35 @@ def test_measures_what_the_search_does() -> None:
     assert figures.latencies.first > 0
     assert len(figures.rates.values) == 3
     assert min(figures.rates.values) > 0
-    assert (figures.failed, figures.threads) == (0, 2)
+    assert figures.failed == 0
     # All queries in turn, each as often as the others: warm-up, latency, and then three runs.
     assert search.asked[:21] == [*range(7)] * 3
     assert {search.asked[:-7].count(number) for number in range(7)} <= {11, 12}
     assert search.asked[-7:] == [*range(7)]  # the recall, in one search
+
+
+def test_batches_count_their_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample, sizes, measured = sample_of(), [], []
+    search = Searches(sample, kept=4)
+
+    def counting(vectors: np.ndarray) -> list[list[dict]]:
+        sizes.append(len(vectors))
+        return search(vectors)
+
+    def remembering(*arguments: object, **options: object) -> Throughput:
+        measured.append(measure_throughput(*arguments, **options))
+        return measured[-1]
+
+    monkeypatch.setattr("common.index_trial.measure_throughput", remembering)
+    how = {"calls": 5, "requests": 4, "batch": 5, "threads": 1, "runs": 2, "warmup": 1}
+    figures = measure_search(counting, sample, **how)
+    assert sizes == [1] * 6 + [5] * (2 * (3 + 4)) + [7]
+    assert search.asked[:6] == [*range(6)]
+    assert search.asked[6:16] == [n % 7 for n in range(30, 40)]  # the next of seven, in turn
+    assert figures.rates.values == tuple(5 * each.per_second for each in measured)
+    assert [each.completed for each in measured] == [4, 4]
+    with pytest.raises(ValueError, match="batch must be at least 1, not 0"):
+        measure_search(search, sample, calls=1, threads=1, batch=0)
 
 
 def test_failures_are_counted() -> None:

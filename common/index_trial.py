@@ -2,6 +2,7 @@
 
     told = wait_until_indexed(client, "papers", rows=10_000, timeout=120)
     figures = measure_search(search, sample, calls=200, threads=8)
+    table("HNSW", SearchFigures.columns, [figures.cells])
 
 The calls to Milvus that a lesson teaches stay in its script. What is here is what has to be right
 before and while the clock runs: the index covers all rows, the queries are ones that were held out,
@@ -12,8 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 from common.connection import Milvus
+from common.display import milliseconds
 from common.measuring import (
     Latencies,
     Spread,
@@ -52,6 +55,19 @@ class SearchFigures:
     rates: Spread
     failed: int
 
+    columns: ClassVar = ("recall", "first", "median", "p95", "queries/s", "of all runs")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The figures as texts, for a table with these columns."""
+        times, rates = self.latencies, self.rates
+        return (
+            f"{self.recall:.3f}",
+            *map(milliseconds, (times.first, times.median, times.p95)),
+            f"{rates.median:,.0f}",
+            f"{rates.lowest:,.0f} to {rates.highest:,.0f}",
+        )
+
     @property
     def recall(self) -> float:
         """The mean over the queries, between 0 and 1."""
@@ -81,6 +97,11 @@ def params_told(description: Mapping[str, object]) -> dict[str, object]:
         name: int(value) if isinstance(value, str) and value.isdigit() else value
         for name, value in found.items()
     }
+
+
+def params_text(params: Mapping[str, object]) -> str:
+    """Parameters in one line, as in "M=16, efConstruction=200"."""
+    return ", ".join(f"{name}={value}" for name, value in params.items())
 
 
 def wait_until_indexed(

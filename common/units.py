@@ -2,6 +2,7 @@
 
     add("--memory", type=parse_bytes)
     add("--latency", type=parse_seconds)
+    add("--rows", type=partial(whole_number, least=1))
 
 What cannot be read is an `argparse.ArgumentTypeError`, whose message argparse shows.
 """
@@ -36,6 +37,17 @@ def parse_seconds(text: str) -> float:
         ArgumentTypeError: it is no time over 0 in one of these units.
     """
     return _amount(text, _SECONDS, 'a time with its unit, as in "5ms" or "0.2s"')
+
+
+def whole_number(text: str, least: int) -> int:
+    """A whole number that is not too small: `type=partial(whole_number, least=1)`.
+
+    Raises:
+        ArgumentTypeError: it is none, or below `least`.
+    """
+    if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII) or int(text) < least:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of {least:,} or more")
+    return int(text)
 
 
 def _amount(text: str, units: Mapping[str, float], wanted: str) -> float:

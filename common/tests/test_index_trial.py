@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping
 from common.connection import Milvus
 from common.index_trial import (
     IndexFailed,
+    SearchFigures,
     ids_of,
     measure_search,
     params_for,
+    params_text,
     params_told,
     told_bytes,
     wait_until_indexed,
 )
-from common.measuring import Throughput, measure_throughput
+from common.measuring import Latencies, Spread, Throughput, measure_throughput
 from common.vector_sets import VectorSet, vector_set
 
 import numpy as np
@@ -129,6 +131,15 @@ def test_batches_count_their_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each.completed for each in measured] == [4, 4]
     with pytest.raises(ValueError, match="batch must be at least 1, not 0"):
         measure_search(search, sample, calls=1, threads=1, batch=0)
+
+
+def test_figures_as_texts() -> None:
+    latencies = Latencies((0.002, 0.004, 0.003), first=0.05)
+    figures = SearchFigures(np.array([1.0, 0.5]), latencies, Spread((1200.0, 900.0, 1000.0)), 0)
+    assert len(figures.cells) == len(SearchFigures.columns)
+    assert figures.cells == ("0.750", "50.0 ms", "3.00 ms", "4.00 ms", "1,000", "900 to 1,200")
+    assert params_text({"M": 16, "refine": "true"}) == "M=16, refine=true"
+    assert params_text({}) == ""
 
 
 def test_failures_are_counted() -> None:

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentTypeError
 
-from common.units import parse_bytes, parse_seconds
+from common.units import parse_bytes, parse_seconds, whole_number
 
 import pytest
 
@@ -39,3 +39,13 @@ def test_no_bytes(text: str) -> None:
 def test_no_seconds(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="is not a time with its unit"):
         parse_seconds(text)
+
+
+def test_whole_numbers() -> None:
+    assert [whole_number(text, least=1) for text in ("1", "10000", "+7")] == [1, 10_000, 7]
+    assert whole_number("-3", least=-3) == -3
+    for text in ("0", "-3", "1.5", "", "many", "1e4", "٣", "9" * 20):
+        with pytest.raises(ArgumentTypeError, match="is not a whole number of 1 or more"):
+            whole_number(text, least=1)
+    with pytest.raises(ArgumentTypeError, match="of 1,024 or more"):
+        whole_number("1023", least=1024)

@@ -51,8 +51,8 @@ def index_choices(
     """
     lists = {"nlist": built_clusters(128, rows) if nlist is None else nlist}
     graph = {"M": links, "efConstruction": 200}
-    # Two components to a code of one byte, where the dimension is even.
-    codes = {"m": max(d for d in divisors(dimension) if d <= max(1, dimension // 2)), "nbits": 8}
+    # Four components to a code of one byte, where the dimension can be divided so.
+    codes = {"m": max(d for d in divisors(dimension) if d <= max(1, dimension // 4)), "nbits": 8}
     probes = [{"nprobe": n} for n in _PROBES if n <= max(1, lists["nlist"])]
     efs = [{"ef": times * k} for times in _KEPT]
     found = [

@@ -11,6 +11,7 @@ and beside each rate stands the recall of the same setting.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +23,6 @@ from common.measuring import (
     Spread,
     measure_latency,
     measure_throughput,
-    repeat_with_spread,
     wait_until,
 )
 from common.vector_sets import VectorSet
@@ -164,23 +164,33 @@ def ids_of(hits: Sequence[Sequence[Mapping]]) -> list[list[int]]:
 
 
 def measure_search(
-    search: Search,
+    search: Search, sample: VectorSet, *, calls: int, threads: int, **how: int
+) -> SearchFigures:
+    """Measure one search, with the arguments of `measure_searches`."""
+    return measure_searches([search], sample, calls=calls, threads=threads, **how)[0]
+
+
+def measure_searches(
+    searches: Sequence[Search],
     sample: VectorSet,
     *,
     calls: int,
     threads: int,
     requests: int | None = None,
     batch: int = 1,
-    runs: int = 3,
+    runs: int = 5,
     warmup: int = 10,
-) -> SearchFigures:
-    """Measure the recall, the latency and the rate of a search on the held-out queries.
+) -> list[SearchFigures]:
+    """Measure the recall, the latency and the rate of searches on the held-out queries.
 
-    First comes the latency, so that its first request is really the first one; each request asks
-    with the next queries. Load the collection before, and let `wait_until_indexed` return.
+    First comes the latency of each, so that its first request is really the first one. Then the
+    searches take turns in each run for the rate: what else the machine does in a bad second hits
+    one run of each and not all runs of one. Load the collections before, and let
+    `wait_until_indexed` return.
 
     Args:
-        search: is given query vectors and returns the hits; several threads call it at once.
+        searches: each is given query vectors and returns the hits; several threads call it at
+            once.
         sample: the queries and their exact neighbours; its row i must be stored under the id i.
         calls: requests that count for the latency, each with one query.
         threads: how many ask at once for the rate.
@@ -194,22 +204,29 @@ def measure_search(
         NothingMeasured: every request failed.
         ValueError: a number that is too small.
     """
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, not {batch}")
+    if batch < 1 or runs < 1:
+        raise ValueError(f"batch and runs must be at least 1, not {batch} and {runs}")
     turn = count()  # next() on it is one step, also for several threads
 
-    def ask(size: int) -> None:
+    def ask(search: Search, size: int) -> None:
         first = next(turn) * size
         search(sample.queries[np.arange(first, first + size) % len(sample.queries)])
 
-    latencies = measure_latency(lambda: ask(1), repeat=calls, warmup=warmup)
-    failed = []
-
-    def rate() -> float:
-        measured = measure_throughput(lambda: ask(batch), threads=threads, calls=requests or calls)
-        failed.append(measured.failed)
-        return measured.per_second * batch
-
-    rates = repeat_with_spread(rate, runs)
-    found = ids_of(search(sample.queries))
-    return SearchFigures(sample.recall(found), latencies, rates, sum(failed))
+    latencies = [
+        measure_latency(partial(ask, search, 1), repeat=calls, warmup=warmup) for search in searches
+    ]
+    measured = [
+        [
+            measure_throughput(
+                partial(ask, search, batch), threads=threads, calls=requests or calls
+            )
+            for search in searches
+        ]
+        for _ in range(runs)
+    ]
+    figures = []
+    for search, times, own in zip(searches, latencies, zip(*measured, strict=True), strict=True):
+        found = sample.recall(ids_of(search(sample.queries)))
+        rates = Spread(tuple(run.per_second * batch for run in own))
+        figures.append(SearchFigures(found, times, rates, sum(run.failed for run in own)))
+    return figures

@@ -26,7 +26,7 @@ def test_all_of_them_fit(rows: int, dimension: int) -> None:
 
 def test_parts_of_a_code() -> None:
     parts = {d: index_choices(5_000, d, "IP")[3].build["m"] for d in (2, 64, 97, 384)}
-    assert parts == {2: 1, 64: 32, 97: 1, 384: 192}
+    assert parts == {2: 1, 64: 16, 97: 1, 384: 96}
 
 
 def test_your_own_parameters() -> None:

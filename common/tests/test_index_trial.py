@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from common.connection import Milvus
 from common.index_trial import (
     IndexFailed,
+    Search,
     SearchFigures,
     ids_of,
     measure_search,
+    measure_searches,
     params_for,
     params_text,
     params_told,
@@ -129,8 +131,29 @@ def test_batches_count_their_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     assert search.asked[6:16] == [n % 7 for n in range(30, 40)]  # the next of seven, in turn
     assert figures.rates.values == tuple(5 * each.per_second for each in measured)
     assert [each.completed for each in measured] == [4, 4]
-    with pytest.raises(ValueError, match="batch must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="batch and runs must be at least 1, not 0 and 5"):
         measure_search(search, sample, calls=1, threads=1, batch=0)
+
+
+def test_searches_take_turns() -> None:
+    sample = sample_of()
+    names: list[str] = []
+
+    def named(name: str, kept: int) -> Search:
+        search = Searches(sample, kept)
+
+        def ask(vectors: np.ndarray) -> list[list[dict]]:
+            names.append(name)
+            return search(vectors)
+
+        return ask
+
+    how = {"calls": 4, "requests": 1, "threads": 1, "runs": 2, "warmup": 1}
+    poor, good = measure_searches([named("a", 1), named("b", 4)], sample, **how)
+    assert (poor.recall, good.recall) == (0.25, 1)
+    turns = [name for name, before in zip(names, [None, *names], strict=False) if name != before]
+    assert turns == ["a", "b"] * 4  # latency, two runs, recall
+    assert len(poor.rates.values) == len(good.rates.values) == 2
 
 
 def test_figures_as_texts() -> None:

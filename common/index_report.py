@@ -1,0 +1,97 @@
+"""What a comparison of indexes shows: tables and charts of what was built and measured."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from common.connection import Milvus
+from common.display import bars, figure, lines, save_chart, say, table
+from common.index_choices import Choice
+from common.index_memory import MemoryEstimate, size_text
+from common.index_trial import SearchFigures, params_text, params_told
+from common.indexes import ParameterError
+
+
+@dataclass(frozen=True)
+class Built:
+    """An index that Milvus built.
+
+    Attributes:
+        choice: what was ordered.
+        told: what `describe_index` says of it.
+        seconds: from the order until all rows were covered.
+        computed: what it takes, by its layout.
+        file: its bytes as the engine has them, None where it does not tell (`told_bytes`).
+    """
+
+    choice: Choice
+    told: Mapping[str, object]
+    seconds: float
+    computed: MemoryEstimate
+    file: int | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One index with one setting of its search."""
+
+    choice: Choice
+    params: Mapping[str, object]
+    figures: SearchFigures
+
+
+def show_built(milvus: Milvus, built: Sequence[Built]) -> None:
+    """What Milvus says it built, and what that took."""
+    rows = []
+    for each in built:
+        told = each.told["index_type"], params_text(params_told(each.told))
+        file = size_text(each.file) if each.file else None
+        sizes = size_text(each.computed.bytes), file
+        rows.append((*told, each.told["indexed_rows"], f"{each.seconds:.2f} s", *sizes))
+    columns = "index", "parameters", "rows", "built in", "size, computed", "its file"
+    table("What describe_index() says, and what it took", columns, rows)
+    if milvus.kind == "lite":
+        say("Milvus Lite keeps indexes in files: the size computed from the layout can be checked.")
+    else:
+        say(
+            "A server tells no client the size of an index, so it is computed from the layout. "
+            "It begins to build about a second after it was told to: short times are waiting."
+        )
+
+
+def draw_recall_and_rate(milvus: Milvus, measured: Sequence[Measured], k: int, name: str) -> None:
+    """Each index as a line through its settings: recall@k against queries a second."""
+    title = f"Recall and throughput of each index: {milvus.label}"
+    label = "queries answered a second (logarithmic)"
+    drawing, axes = figure(title, f"recall@{k}", label, size=(9, 6))
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for each in measured:
+        x, y = series.setdefault(each.choice.index, ([], []))
+        x.append(each.figures.recall)
+        y.append(each.figures.rates.median)
+    axes.set_yscale("log")
+    lines(axes, series, points={index: [index] for index in series})
+    save_chart(drawing, name)
+
+
+def draw_sizes(milvus: Milvus, built: Sequence[Built], name: str) -> None:
+    """The size of each index: computed and, where the engine tells it, as it is."""
+    drawing, axes = figure(f"Size of each index: {milvus.label}", "index", "size (MB)", size=(9, 5))
+    sizes = {"computed from its layout": [each.computed.bytes / 1e6 for each in built]}
+    if all(each.file for each in built):
+        sizes["its file"] = [each.file / 1e6 for each in built]
+    bars(axes, [each.choice.index for each in built], sizes, "%.2f")
+    save_chart(drawing, name)
+
+
+def answer_text(said: tuple[str, str] | None) -> str:
+    """What `refusal()` brought back, without the parts of a server that it came through."""
+    return said[1].split("in json: ")[-1].split(": service")[0] if said else "takes it silently"
+
+
+def objection(check: Callable[..., None], *arguments: object, **options: object) -> str:
+    """What `check_build_params` or `check_search_params` objects to; "fine" if to nothing."""
+    try:
+        check(*arguments, **options)
+    except ParameterError as error:
+        return str(error)
+    return "fine"

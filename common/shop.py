@@ -10,10 +10,12 @@ nothing of the vector.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from common.filters import Filter, Term, any_of, in_list, like_prefix, where
 from common.vectors import Float32, exact_search, normalize
 
 import numpy as np
 from numpy.typing import NDArray
+from pymilvus import DataType
 
 CATEGORIES = ("lamp", "mug", "chair", "radio", "scarf", "clock", "vase", "kettle", "desk", "rug")
 BRANDS = ("Aalto", "한빛", "O'Hara", 'Müller "M"', "Back\\Slash", "Nordlicht", "Ōtomo", "🦊 Fox")
@@ -23,6 +25,18 @@ MATERIALS = ("Wool", "Oak", "Steel", "Glass", "Paper")
 COLOURS = ("green", "red", "white")
 CHEAPEST, DEAREST = 100, 99_999  # cents
 SPREAD = 0.8  # length of what is added to the centre of a category
+
+_TEXT = {"datatype": DataType.VARCHAR, "max_length": 256}
+_NUMBER = {"datatype": DataType.INT64}
+_TAG = {"element_type": DataType.VARCHAR, "max_length": 16}
+FIELDS: dict[str, dict[str, object]] = {
+    **dict.fromkeys(("sku", "title", "brand", "category"), _TEXT),
+    "cents": _NUMBER,
+    "tags": {"datatype": DataType.ARRAY, "max_capacity": len(TAGS), **_TAG},
+    "details": {"datatype": DataType.JSON},
+    "stars": {"nullable": True, **_NUMBER},
+}
+"""What `schema.add_field(name, ...)` takes for each attribute of a product but its id."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,21 @@ class Product:
     tags: tuple[str, ...]
     details: dict[str, object]
     stars: int | None
+
+    @property
+    def watt(self) -> int | None:
+        """`details["watt"]`, None where there is none."""
+        return self.details.get("watt")
+
+    @property
+    def width(self) -> int | None:
+        """`details["size"]["width"]`, None where there is none."""
+        return self.details.get("size", {}).get("width")
+
+    @property
+    def ports(self) -> list[str]:
+        """`details["ports"]`, empty where there are none."""
+        return self.details.get("ports", [])
 
 
 @dataclass(frozen=True)
@@ -92,6 +121,72 @@ class Shop:
             self.vectors[chosen], self.queries[query : query + 1], len(chosen), "COSINE"
         )
         return list(zip(chosen[rows[0]].tolist(), scores[0].tolist(), strict=True))
+
+    def best_of_groups(self, query: int, field: str, groups: int, size: int = 1) -> list[int]:
+        """The best products of the best groups, those of one value of a field: all together.
+
+        Args:
+            query: the number of the query.
+            field: the attribute that makes the groups.
+            groups: how many, the group of the best product first.
+            size: products of each group, best first; fewer where it has no more.
+        """
+        members: dict[object, list[int]] = {}
+        for number, _ in self.exact(query):
+            members.setdefault(getattr(self.products[number], field), []).append(number)
+        return [number for ids in list(members.values())[:groups] for number in ids[:size]]
+
+
+@dataclass(frozen=True)
+class NamedFilter:
+    """A filter with what it means in Python.
+
+    Attributes:
+        name: what to call it.
+        text: the expression.
+        means: the same for a product.
+    """
+
+    name: str
+    text: Filter | Term
+    means: Callable[[Product], bool]
+
+
+def selective_filters(shop: Shop) -> list[NamedFilter]:
+    """Filters that few products pass, in the ways in which an index can help or not.
+
+    They use `sku`, `cents` and `brand`. Each is true for the first product or for one of the first
+    forty, but for the range of skus, which takes what there is.
+    """
+    some = shop.products[:40]
+    skus, prices = [product.sku for product in some], [product.cents for product in some]
+    families = sorted({sku[:4] for sku in skus})
+    ranges = [where("cents >= {a} and cents < {b}", a=a, b=a + 20) for a in prices]
+    return [
+        NamedFilter("one sku", where("sku == {sku}", sku=skus[0]), lambda p: p.sku == skus[0]),
+        NamedFilter("40 skus in a list", in_list("sku", skus), lambda p: p.sku in skus),
+        NamedFilter(
+            "40 beginnings of skus",
+            any_of([like_prefix("sku", family) for family in families]),
+            lambda p: p.sku[:4] in families,
+        ),
+        NamedFilter(
+            "skus from M up to MC",
+            where("sku >= {a} and sku < {b}", a="M", b="MC"),
+            lambda p: "M" <= p.sku < "MC",
+        ),
+        NamedFilter(
+            "one range of prices", ranges[0], lambda p: prices[0] <= p.cents < prices[0] + 20
+        ),
+        NamedFilter(
+            "40 ranges of prices",
+            any_of(ranges),
+            lambda p: any(low <= p.cents < low + 20 for low in prices),
+        ),
+        NamedFilter(
+            "one brand of eight", where("brand == {b}", b=BRANDS[0]), lambda p: p.brand == BRANDS[0]
+        ),
+    ]
 
 
 def draw_shop(products: int, dimension: int, *, queries: int, seed: int = 0) -> Shop:

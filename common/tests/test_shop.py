@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from common.shop import BRANDS, CATEGORIES, ELECTRIC, TAGS, draw_shop
+from common.shop import BRANDS, CATEGORIES, ELECTRIC, TAGS, draw_shop, selective_filters
 
 import numpy as np
 import pytest
@@ -52,6 +52,9 @@ def test_every_value_of_every_field_is_there() -> None:
         electric = product.category in ELECTRIC
         keys = {"watt", "ports"} if electric else {"size"}
         assert product.details.keys() == {"colour", *keys}
+        assert (product.watt is not None, product.width is None) == (electric, electric)
+        assert not product.ports or product.ports == product.details["ports"]
+    assert {len(product.ports) for product in products} == {0, 1, 2, 3}
 
 
 def test_rows_have_what_was_asked_for() -> None:
@@ -80,6 +83,31 @@ def test_ids_and_exact_answers() -> None:
     )
     assert len(SHOP.exact(0)) == 2_000
     assert SHOP.exact(0, lambda product: False) == []
+
+
+def test_best_of_groups() -> None:
+    order = np.argsort(-(SHOP.vectors @ SHOP.queries[2])).tolist()
+    brands = list(dict.fromkeys(SHOP.products[number].brand for number in order))
+    best = SHOP.best_of_groups(2, "brand", 3)
+    assert [SHOP.products[number].brand for number in best] == brands[:3]
+    assert best[0] == order[0]
+    two = SHOP.best_of_groups(2, "brand", 3, 2)
+    assert two[::2] == best
+    for first, second in zip(two[::2], two[1::2], strict=True):
+        same = [n for n in order if SHOP.products[n].brand == SHOP.products[first].brand]
+        assert [first, second] == same[:2]
+    assert len(SHOP.best_of_groups(2, "brand", 100, 5_000)) == 2_000
+
+
+def test_selective_filters_let_few_products_through() -> None:
+    found = {each.name: SHOP.ids(each.means) for each in selective_filters(SHOP)}
+    assert found["one sku"] == {0}
+    assert found["40 skus in a list"] == set(range(40))
+    assert found["40 beginnings of skus"] >= set(range(40))
+    assert 0 in found["one range of prices"] <= found["40 ranges of prices"]
+    assert found["one brand of eight"]
+    shares = [len(ids) / 2_000 for ids in found.values()]
+    assert max(shares) < 0.2
 
 
 @pytest.mark.parametrize("numbers", [(0, 4, 1), (1_000_001, 4, 1), (5, 0, 1), (5, 4, 0)])

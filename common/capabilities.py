@@ -70,6 +70,8 @@ _HANGS = "retries the build for ever"
 _CRASHES = "crashes, and again at each start: never send it this type"
 _STORED = "stores it, and retries the build of its index for ever"
 _IGNORED = "accepts it and ignores it"
+_COUNTS_ALL = "counts all partitions, whichever are named"
+_SIXTEEN = "always 16 partitions, and a search reads all"
 _ONE_RING = "points and polygons of one ring"
 _LOON = "common.storage.useLoonFFI: true"
 _INDEX = "vector index"
@@ -144,7 +146,8 @@ FEATURES = (
     Feature("partial_update", "operation", True, False, "2.6.2"),
     Feature("partitions", "operation", True, True, "2.0"),
     Feature("load_partitions", "operation", False, True, "2.2"),
-    Feature("partition_key", "operation", True, True, "2.2.9"),
+    Feature("count_in_partition", "operation", False, True, "2.3", _COUNTS_ALL),
+    Feature("partition_key", "operation", True, True, "2.2.9", _SIXTEEN),
     Feature("aliases", "operation", True, True, "2.0"),
     Feature("rename_collection", "operation", True, True, "2.2.9"),
     Feature("databases", "operation", True, True, "2.2.9"),
@@ -259,6 +262,8 @@ _KOREAN = {
     "accepts the function and never runs it": "함수를 받아들이지만 실행하지 않음",
     'knows "prefix%" only': '"prefix%"만 가능',
     "takes them all and is always strong": "모두 받아들이지만 항상 Strong",
+    _COUNTS_ALL: "어떤 파티션을 지정해도 전체를 셈",
+    _SIXTEEN: "파티션은 항상 16개, 검색은 전부 읽음",
     "one process at a time": "한 번에 한 프로세스만",
 }
 

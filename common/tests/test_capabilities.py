@@ -449,6 +449,16 @@ def load_partitions(milvus: Milvus) -> bool:
     return states == ["Loaded", "NotLoad"]
 
 
+@probes("count_in_partition")
+def count_in_partition(milvus: Milvus) -> bool:
+    client = milvus.client
+    name = filled(client)
+    client.create_partition(name, "p")
+    client.insert(name, [{"id": 500, "vector": VECTORS[0], "x": 1, "text": ""}], partition_name="p")
+    options = {"partition_names": ["p"], "output_fields": ["count(*)"], **STRONG}
+    return client.query(name, **options)[0]["count(*)"] == 1
+
+
 @probes("partition_key")
 def partition_key(milvus: Milvus) -> bool:
     client = milvus.client

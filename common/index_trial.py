@@ -215,13 +215,9 @@ def measure_searches(
     latencies = [
         measure_latency(partial(ask, search, 1), repeat=calls, warmup=warmup) for search in searches
     ]
+    how = {"threads": threads, "calls": requests or calls, "warmup": 1}
     measured = [
-        [
-            measure_throughput(
-                partial(ask, search, batch), threads=threads, calls=requests or calls
-            )
-            for search in searches
-        ]
+        [measure_throughput(partial(ask, search, batch), **how) for search in searches]
         for _ in range(runs)
     ]
     figures = []

@@ -8,8 +8,8 @@ from common.index_report import (
     Built,
     Measured,
     answer_text,
-    draw_recall_and_rate,
-    draw_sizes,
+    draw_indexes,
+    first_part,
     objection,
     show_built,
 )
@@ -36,7 +36,7 @@ def test_what_was_built(capsys: pytest.CaptureFixture[str]) -> None:
     shown = " ".join(capsys.readouterr().out.split())
     computed = memory_bytes("HNSW", 2000, 8, {"M": 16}).bytes / 1000
     assert f"HNSW M=16 2000 1.50 s {computed:.1f} kB 12.3 kB" in shown
-    assert "can be checked" in shown
+    assert "computed size can be checked" in shown
     show_built(SERVER, [built(None)])
     shown = " ".join(capsys.readouterr().out.split())
     assert f"HNSW M=16 2000 1.50 s {computed:.1f} kB –" in shown
@@ -52,14 +52,13 @@ def test_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             Measured(HNSW, params, SearchFigures(np.array([share]), times, Spread((100.0,)), 0))
             for params, share in zip(HNSW.searches, (0.9, 1.0), strict=True)
         ]
-        draw_recall_and_rate(LITE, measured, 10, "recall")
-        draw_sizes(LITE, [built(12_300)], "sizes")
-        draw_sizes(SERVER, [built(None)], "sizes_of_a_server")
+        draw_indexes(LITE, [built(12_300)], measured, 10, "lite")
+        draw_indexes(SERVER, [built(None)], measured, 10, "server")
     finally:
         monkeypatch.undo()
         settings.cache_clear()
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"recall.png", "sizes.png", "sizes_of_a_server.png"}
+    assert names == {f"{e}_{what}.png" for e in ("lite", "server") for what in ("recall", "sizes")}
 
 
 def test_what_a_server_says() -> None:
@@ -68,9 +67,17 @@ def test_what_a_server_says() -> None:
         "ef(5) should be larger than k(10)"
     )
     assert answer_text(("Milvus", "M out of range")) == "M out of range"
+    faiss = (
+        "Error in virtual void faiss::IndexIVF::search() at x.cpp:338: Error: 'nprobe > 0' failed"
+    )
+    assert answer_text(("Milvus", faiss)) == "'nprobe > 0' failed"
     assert answer_text(None) == "takes it silently"
 
 
 def test_objections() -> None:
     assert objection(check_build_params, "HNSW", {"M": 16}) == "fine"
     assert "from 2 to 2,048" in objection(check_build_params, "HNSW", {"M": 1}, dimension=8)
+    first = first_part(objection(check_build_params, "HNSW", {"M": 1}))
+    assert first == "HNSW: M=1 must be a whole number from 2 to 2,048"
+    assert first_part("fine") == "fine"
+    assert first_part("Do this. And that.") == "Do this"

@@ -77,7 +77,7 @@ def _draw_recall_and_rate(milvus: Milvus, measured: Sequence[Measured], k: int, 
     """
     title = f"Recall and throughput of each index: {milvus.label}"
     label = "queries answered a second"
-    drawing, axes = figure(title, f"recall@{k}", label, size=(9, 6))
+    drawing, axes = figure(title, f"recall@{k}", label, size=(10, 6))
     series: dict[str, tuple[list[float], list[float]]] = {}
     for each in measured:
         rates = each.figures.rates
@@ -86,6 +86,7 @@ def _draw_recall_and_rate(milvus: Milvus, measured: Sequence[Measured], k: int, 
         y.append(rates.median)
         axes.vlines(x[-1], rates.lowest, rates.highest, color="#8a8f98", linewidth=0.8)
     lines(axes, series, points={index: [index] for index in series})
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the chart, which is full
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     save_chart(drawing, name)

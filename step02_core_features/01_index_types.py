@@ -134,16 +134,13 @@ def order(milvus: Milvus, name: str, choice: Choice, sample: VectorSet) -> Built
 def build(milvus: Milvus, sample: VectorSet, chosen: Sequence[Choice]) -> list[Built]:
     """Store the rows once for each index, build one index after the other, load all."""
     heading("2. Build")
-    client = milvus.client
-    few = VectorSet("", sample.vectors[:WIDE_ROWS], sample.queries, sample.metric)
-    names = [*(collection_of(choice.index) for choice in chosen), WIDE]
+    client, names = milvus.client, [collection_of(choice.index) for choice in chosen]
     for name in names:
-        store(client, name, few.vectors if name == WIDE else sample.vectors)
+        store(client, name, sample.vectors)
     with ThreadPoolExecutor() as threads:
         # A flush seals segments. Rows in an open one have no index: all of them are compared.
         list(threads.map(partial(client.flush, timeout=TIMEOUT), names))
         built = [order(milvus, collection_of(choice.index), choice, sample) for choice in chosen]
-        order(milvus, WIDE, Choice("IVF_FLAT", {"nlist": WIDE_NLIST}), few)  # for section 4
         list(threads.map(partial(client.load_collection, timeout=TIMEOUT), names))
     show_built(milvus, built)
     return built
@@ -212,16 +209,19 @@ def try_wrong(milvus: Milvus, sample: VectorSet) -> list[tuple[str, str, str]]:
 
 
 def count_clusters(milvus: Milvus, sample: VectorSet) -> tuple[int, int, float]:
-    """More clusters than rows were asked for: nlist as told, clusters searched, rows in those."""
-    client, rows = milvus.client, min(WIDE_ROWS, len(sample.vectors))
-    nlist = params_told(client.describe_index(WIDE, "vector", timeout=TIMEOUT))["nlist"]
-    few = rows // 39  # Knowhere, the library inside a server, makes no more
+    """Ask for more clusters than rows: nlist as told, clusters searched, rows found in those."""
+    few_rows = VectorSet("", sample.vectors[:WIDE_ROWS], sample.queries, sample.metric)
+    client, rows = milvus.client, len(few_rows.vectors)
+    store(client, WIDE, few_rows.vectors)
+    client.flush(WIDE, timeout=TIMEOUT)
+    built = order(milvus, WIDE, Choice("IVF_FLAT", {"nlist": WIDE_NLIST}), few_rows)
+    client.load_collection(WIDE, timeout=TIMEOUT)
+    nlist, few = params_told(built.told)["nlist"], rows // 39  # a server makes no more of them
     hits = search(client, WIDE, {"nprobe": few}, sample.queries[:10], limit=rows)
     seen = statistics.mean(map(len, hits))
-    verdict = "no other" if seen == rows else "other"
     say(
         f"{rows:,} rows, and describe_index() says nlist={nlist:,}. In the nearest {few} clusters "
-        f"lie {seen:,.0f} of the rows: there are {verdict} clusters."
+        f"lie {seen:,.0f} rows: there are {'no other' if seen == rows else 'other'} clusters."
     )
     if milvus.kind == "lite":
         say("Milvus Lite made one for each row. Its warning above, from faiss, was meant for you.")

@@ -70,6 +70,7 @@ _HANGS = "retries the build for ever"
 _CRASHES = "crashes, and again at each start: never send it this type"
 _STORED = "stores it, and retries the build of its index for ever"
 _IGNORED = "accepts it and ignores it"
+_TWO_TOKENIZERS = "tokenizers: `standard` and `jieba` only"
 _COUNTS_ALL = "counts all partitions, whichever are named"
 _SIXTEEN = "always 16 partitions, and a search reads all"
 _ONE_RING = "points and polygons of one ring"
@@ -136,6 +137,7 @@ FEATURES = (
     Feature("TEXT_MATCH", "search", True, False, "2.5"),
     Feature("PHRASE_MATCH", "search", False, False, "2.6"),
     Feature("run_analyzer", "search", False, False, "2.6"),
+    Feature("lindera", "search", False, False, "2.6", _TWO_TOKENIZERS),
     Feature("filter_templates", "search", False, False, "2.5"),
     Feature("iterative_filter", "search", False, False, "2.5.2", _IGNORED, _IGNORED),
     Feature("LIKE_INFIX", "search", True, False, "2.4", "", 'knows "prefix%" only'),
@@ -262,6 +264,7 @@ _KOREAN = {
     "accepts the function and never runs it": "함수를 받아들이지만 실행하지 않음",
     'knows "prefix%" only': '"prefix%"만 가능',
     "takes them all and is always strong": "모두 받아들이지만 항상 Strong",
+    _TWO_TOKENIZERS: "토크나이저는 `standard`와 `jieba`뿐",
     _COUNTS_ALL: "어떤 파티션을 지정해도 전체를 셈",
     _SIXTEEN: "파티션은 항상 16개, 검색은 전부 읽음",
     "one process at a time": "한 번에 한 프로세스만",

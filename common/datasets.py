@@ -39,7 +39,7 @@ class Paper:
 
 @dataclass(frozen=True, slots=True)
 class JudgedQuery:
-    """A query and the ids of the papers that experts found relevant to it."""
+    """A query and the ids of the papers or articles that are relevant to it."""
 
     id: int
     query: str
@@ -89,6 +89,15 @@ def constitution() -> list[Article]:
     return list(_constitution(DATA_FOLDER))
 
 
+def constitution_questions() -> list[JudgedQuery]:
+    """Return 60 questions of citizens in Korean over `constitution()`, with 66 relevant articles.
+
+    Raises:
+        DatasetError: the file is missing or broken.
+    """
+    return list(_constitution_questions(DATA_FOLDER))
+
+
 @cache
 def _papers(folder: Path) -> tuple[Paper, ...]:
     def paper(values: dict) -> Paper:
@@ -107,16 +116,7 @@ def _papers(folder: Path) -> tuple[Paper, ...]:
 @cache
 def _paper_queries(folder: Path) -> tuple[JudgedQuery, ...]:
     known = {paper.id for paper in _papers(folder)}
-
-    def judged_query(values: dict) -> JudgedQuery:
-        relevant = frozenset(_get_list(values, "relevant", int))
-        if not relevant:
-            raise ValueError("the query has no relevant papers")
-        if not relevant <= known:
-            raise ValueError(f"there are no papers with the ids {sorted(relevant - known)}")
-        return JudgedQuery(_get(values, "id", int), _get(values, "query", str), relevant)
-
-    return _read(folder / "paper_queries.jsonl", judged_query)
+    return _read(folder / "paper_queries.jsonl", lambda row: _judged_query(row, known, "papers"))
 
 
 @cache
@@ -127,6 +127,22 @@ def _constitution(folder: Path) -> tuple[Article, ...]:
         )
 
     return _read(folder / "constitution_ko.jsonl", article)
+
+
+@cache
+def _constitution_questions(folder: Path) -> tuple[JudgedQuery, ...]:
+    known = {article.id for article in _constitution(folder)}
+    path = folder / "constitution_questions_ko.jsonl"
+    return _read(path, lambda row: _judged_query(row, known, "articles"))
+
+
+def _judged_query(values: dict, known: set[int], what: str) -> JudgedQuery:
+    relevant = frozenset(_get_list(values, "relevant", int))
+    if not relevant:
+        raise ValueError(f"the query has no relevant {what}")
+    if not relevant <= known:
+        raise ValueError(f"there are no {what} with the ids {sorted(relevant - known)}")
+    return JudgedQuery(_get(values, "id", int), _get(values, "query", str), relevant)
 
 
 def _read(path: Path, make: Callable[[dict], _Row]) -> tuple[_Row, ...]:

@@ -5,11 +5,13 @@ how far the mean could be off by the luck of which queries were asked.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Sequence, Set
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+Choice = TypeVar("Choice", bound=Hashable)
 
 
 class MeanWithInterval(NamedTuple):
@@ -18,6 +20,10 @@ class MeanWithInterval(NamedTuple):
     mean: float
     low: float
     high: float
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` lies in the interval, its ends included."""
+        return self.low <= value <= self.high
 
 
 def ndcg_at(ranked: Iterable[Hashable], relevant: Set[Hashable], k: int = 10) -> float:
@@ -47,6 +53,14 @@ def hit_rate_at(ranked: Iterable[Hashable], relevant: Set[Hashable], k: int = 10
     The mean over queries is the hit rate. Raises what `ndcg_at` raises.
     """
     return float(any(_hits(ranked, relevant, k)))
+
+
+def recall_at(ranked: Iterable[Hashable], relevant: Set[Hashable], k: int = 10) -> float:
+    """Return the share of the relevant documents that is among the first k results, 0 to 1.
+
+    With more than k relevant ones 1 is out of reach. Raises what `ndcg_at` raises.
+    """
+    return sum(_hits(ranked, relevant, k)) / len(relevant)
 
 
 def reciprocal_rank(
@@ -94,6 +108,66 @@ def mean_with_interval(
         part[:] = sample[generator.integers(len(sample), size=(len(part), len(sample)))].mean(1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return MeanWithInterval(float(sample.mean()), float(low), float(high))
+
+
+def paired_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    confidence: float = 0.95,
+    *,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> MeanWithInterval:
+    """Return the mean of `a` - `b` with its percentile bootstrap interval, query by query.
+
+    Both systems answered the same queries, and a hard query is hard for both: the differences vary
+    less than the values, so this interval tells more than two separate ones. Where it holds 0, the
+    queries do not show which of the two is better.
+
+    Args:
+        a: one number for each query, shape (n,) with n at least 2.
+        b: the same queries in the same order.
+        confidence: between 0 and 1.
+        seed: the same seed gives the same interval.
+        resamples: how many means are drawn.
+
+    Raises:
+        ValueError: `a` and `b` differ in shape, or what `mean_with_interval` raises.
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"both need one value for each query: {first.shape}, {second.shape}")
+    return mean_with_interval(first - second, confidence, seed=seed, resamples=resamples)
+
+
+def cross_fitted(values: Mapping[Choice, ArrayLike], seed: int = 0) -> list[Choice]:
+    """Choose a setting for each query by the other half of the queries, never by the query itself.
+
+    The queries are split at random into two halves. The setting with the best mean on one half is
+    that of the other half, and the other way round; of equally good ones the first is taken. So
+    no query is judged by a setting that it helped to choose.
+
+    Args:
+        values: from each setting to one number for each query, shape (n,), where more is better.
+        seed: the same seed gives the same halves.
+
+    Returns:
+        For each query the setting to judge it by.
+
+    Raises:
+        ValueError: there is no setting, they have different numbers of values, or under 2.
+    """
+    choices = list(values)
+    lengths = {len(np.asarray(values[choice])) for choice in choices}
+    if len(lengths) != 1 or min(lengths) < 2:
+        raise ValueError(f"each setting needs as many values, at least 2, not {sorted(lengths)}")
+    table = np.array([values[choice] for choice in choices], dtype=np.float64)
+    order = np.random.default_rng(seed).permutation(table.shape[1])
+    chosen = np.empty(len(order), dtype=np.int64)
+    middle = len(order) // 2
+    for judged, fitted in ((order[:middle], order[middle:]), (order[middle:], order[:middle])):
+        chosen[judged] = table[:, fitted].mean(axis=1).argmax()
+    return [choices[number] for number in chosen]
 
 
 def _hits(ranked: Iterable[Hashable], relevant: Set[Hashable], k: int | None) -> Sequence[bool]:

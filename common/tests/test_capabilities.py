@@ -328,11 +328,21 @@ def hybrid_search(milvus: Milvus) -> bool:
     return hits[0]["id"] == 3
 
 
-def full_text(milvus: Milvus, query_filter: str) -> list[int]:
+ENGLISH_TEXTS = ("vector database search", "search the database", "cooking pasta")
+
+
+def full_text(
+    milvus: Milvus,
+    query_filter: str,
+    analyzer: dict | None = None,
+    texts: tuple[str, ...] = ENGLISH_TEXTS,
+    query: str = "database",
+) -> list[int]:
     client = milvus.client
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
     analyzed = {"enable_analyzer": True, "enable_match": True}
+    analyzed |= {"analyzer_params": analyzer} if analyzer else {}
     schema.add_field("text", DataType.VARCHAR, max_length=200, **analyzed)
     schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
     schema.add_function(Function("bm25", FunctionType.BM25, ["text"], ["sparse"]))
@@ -340,10 +350,9 @@ def full_text(milvus: Milvus, query_filter: str) -> list[int]:
     params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
     name = f"probe_{time.monotonic_ns()}"
     client.create_collection(name, schema=schema, index_params=params, timeout=TIMEOUT)
-    texts = ["vector database search", "search the database", "cooking pasta"]
     client.insert(name, [{"id": i, "text": text} for i, text in enumerate(texts)], timeout=TIMEOUT)
     hits = client.search(
-        name, data=["database"], anns_field="sparse", filter=query_filter, limit=3, **STRONG
+        name, data=[query], anns_field="sparse", filter=query_filter, limit=3, **STRONG
     )[0]
     return sorted(hit["id"] for hit in hits)
 
@@ -367,6 +376,14 @@ def phrase_match(milvus: Milvus) -> bool:
 def run_analyzer(milvus: Milvus) -> bool:
     tokens = milvus.client.run_analyzer("Hello world", analyzer_params={"type": "standard"})
     return "world" in str(tokens)
+
+
+@probes("lindera")
+def lindera(milvus: Milvus) -> bool:
+    """Korean nouns are found whatever particle they carry."""
+    analyzer = {"tokenizer": {"type": "lindera", "dict_kind": "ko-dic"}}
+    texts = ("국회는 법률을 만든다", "국회의 의장", "대통령의 임기")
+    return full_text(milvus, "", analyzer, texts, "국회") == [0, 1]
 
 
 @probes("filter_templates")

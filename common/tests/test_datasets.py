@@ -4,7 +4,13 @@ import shutil
 from datetime import date
 
 from common import datasets
-from common.datasets import DatasetError, constitution, paper_queries, papers
+from common.datasets import (
+    DatasetError,
+    constitution,
+    constitution_questions,
+    paper_queries,
+    papers,
+)
 
 import pytest
 
@@ -84,6 +90,35 @@ class TestConstitution:
         assert articles[0].text.startswith("제1조 ① 대한민국은 민주공화국이다.")
 
 
+class TestConstitutionQuestions:
+    def test_counts(self):
+        questions = constitution_questions()
+        assert [question.id for question in questions] == list(range(1, 61))
+        assert len({question.query for question in questions}) == 60
+        assert sum(len(question.relevant) for question in questions) == 66
+
+    def test_they_are_korean_questions_about_articles(self):
+        known = {article.id for article in constitution()}
+        for question in constitution_questions():
+            assert question.query.endswith(("?", "죠?"))
+            assert any("가" <= letter <= "힣" for letter in question.query)
+            assert question.relevant <= known
+
+    def test_they_are_asked_in_other_words(self):
+        # Not copied: no three words in a row stand in an article that answers.
+        texts = {article.id: article.text for article in constitution()}
+        for question in constitution_questions():
+            asked = question.query.split()
+            for start in range(len(asked) - 2):
+                phrase = " ".join(asked[start : start + 3])
+                assert all(phrase not in texts[id] for id in question.relevant), phrase
+
+    def test_one_of_them(self):
+        question = constitution_questions()[45]
+        assert question.query == "대통령을 두 번 할 수 있나요?"
+        assert question.relevant == {70}
+
+
 class TestBrokenFiles:
     def test_a_missing_file(self, copied):
         (copied / "papers.jsonl").unlink()
@@ -143,3 +178,8 @@ class TestBrokenFiles:
         change_line(copied / "paper_queries.jsonl", 1, relevant=[1, 999])
         with pytest.raises(DatasetError, match=r"line 1: there are no papers with the ids \[999\]"):
             paper_queries()
+
+    def test_a_question_about_an_article_that_is_not_there(self, copied):
+        change_line(copied / "constitution_questions_ko.jsonl", 1, relevant=[131])
+        with pytest.raises(DatasetError, match=r"there are no articles with the ids \[131\]"):
+            constitution_questions()

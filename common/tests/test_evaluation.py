@@ -1,6 +1,15 @@
 import math
 
-from common.evaluation import hit_rate_at, mean_with_interval, ndcg_at, reciprocal_rank
+from common.evaluation import (
+    MeanWithInterval,
+    cross_fitted,
+    hit_rate_at,
+    mean_with_interval,
+    ndcg_at,
+    paired_difference,
+    recall_at,
+    reciprocal_rank,
+)
 
 import numpy as np
 import pytest
@@ -58,8 +67,14 @@ class TestHitRateAndReciprocalRank:
         assert reciprocal_rank([5, 6, 1, 2], {1, 2}, k=2) == 0
         assert reciprocal_rank([5, 6], {1}) == 0
 
+    def test_recall(self):
+        assert recall_at([5, 1, 6, 2], {1, 2, 3}, 4) == pytest.approx(2 / 3)
+        assert recall_at([5, 1, 6, 2], {1, 2, 3}, 2) == pytest.approx(1 / 3)
+        assert recall_at([1, 2], {1, 2, 3, 4}, 2) == 0.5  # not 1: two more are relevant
+        assert recall_at([], {1}) == 0
 
-@pytest.mark.parametrize("measure", [ndcg_at, hit_rate_at, reciprocal_rank])
+
+@pytest.mark.parametrize("measure", [ndcg_at, hit_rate_at, reciprocal_rank, recall_at])
 class TestWrongInput:
     def test_a_document_twice_is_refused_also_behind_k(self, measure):
         with pytest.raises(ValueError, match="id 4 stands twice in the ranking, again at rank 3"):
@@ -113,3 +128,68 @@ class TestMeanWithInterval:
             mean_with_interval([1.0, math.nan, 2.0])
         with pytest.raises(ValueError, match="between 0 and 1, not at 95"):
             mean_with_interval([1.0, 2.0], confidence=95)
+
+    def test_what_it_holds(self):
+        interval = MeanWithInterval(0.5, 0.25, 0.75)
+        assert [interval.holds(value) for value in (0.2, 0.25, 0.5, 0.75, 0.8)] == [
+            False,
+            True,
+            True,
+            True,
+            False,
+        ]
+
+
+class TestPairedDifference:
+    def test_it_is_the_interval_of_the_differences(self):
+        generator = np.random.default_rng(0)
+        a, b = generator.random(60), generator.random(60)
+        assert paired_difference(a, b, 0.9, seed=3) == mean_with_interval(a - b, 0.9, seed=3)
+
+    def test_pairing_sees_what_separate_intervals_do_not(self):
+        # Queries differ by far more than the systems do: 0.05, on every query.
+        hard = np.random.default_rng(0).random(100)
+        one, other = mean_with_interval(hard + 0.05), mean_with_interval(hard)
+        assert one.low < other.high  # the separate ones overlap
+        difference = paired_difference(hard + 0.05, hard)
+        assert difference == pytest.approx((0.05, 0.05, 0.05))
+        assert not difference.holds(0)
+
+    def test_equal_systems_hold_0(self):
+        generator = np.random.default_rng(1)
+        a = generator.random(100)
+        assert paired_difference(a, a + generator.normal(0, 0.1, 100)).holds(0)
+
+    def test_the_queries_must_be_the_same(self):
+        with pytest.raises(ValueError, match=r"one value for each query: \(2,\), \(3,\)"):
+            paired_difference([1, 2], [1, 2, 3])
+
+
+class TestCrossFitted:
+    def test_each_half_is_judged_by_the_choice_of_the_other(self):
+        generator = np.random.default_rng(0)
+        values = {name: generator.random(41) for name in "abc"}
+        chosen = cross_fitted(values, seed=5)
+        order = np.random.default_rng(5).permutation(41)
+        for judged, fitted in ((order[:20], order[20:]), (order[20:], order[:20])):
+            best = max("abc", key=lambda name: values[name][fitted].mean())
+            assert {chosen[query] for query in judged} == {best}
+
+    def test_a_query_does_not_help_its_own_choice(self):
+        # "lucky" is right once, by far; its half must not be judged by it.
+        values = {"steady": np.full(10, 0.5), "lucky": np.zeros(10)}
+        values["lucky"][3] = 1000
+        chosen = cross_fitted(values)
+        assert chosen[3] == "steady"
+        assert "lucky" in chosen  # the other half, which did not pay for it
+
+    def test_of_equal_ones_the_first(self):
+        assert set(cross_fitted({0.2: [1, 1, 1], 0.8: [1, 1, 1]})) == {0.2}
+
+    def test_wrong_input(self):
+        with pytest.raises(ValueError, match="at least 2"):
+            cross_fitted({"a": [1]})
+        with pytest.raises(ValueError, match=r"not \[2, 3\]"):
+            cross_fitted({"a": [1, 2], "b": [1, 2, 3]})
+        with pytest.raises(ValueError, match="at least 2"):
+            cross_fitted({})

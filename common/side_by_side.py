@@ -96,7 +96,8 @@ def show_ratios(
 def draw_sweep(milvus: Milvus, measured: Sequence[Measured], target: float, chart: str) -> None:
     """Draw recall against latency, a line for each `what`; a point bears its last parameter."""
     title = f"Recall against latency: {milvus.label}"
-    drawing, axes = figure(title, "time of a query, many in a request (ms)", "recall@10 (0 to 1)")
+    xlabel = "time of a query, many in a request (ms)"
+    drawing, axes = figure(title, xlabel, "recall@10 (0 to 1)", size=(9, 6))
     series, labels = {}, {}
     for line in dict.fromkeys(each.what for each in measured):
         own = [each for each in measured if each.what == line]

@@ -11,6 +11,8 @@ from common.index_memory import MemoryEstimate, size_text
 from common.index_trial import SearchFigures, params_text, params_told
 from common.indexes import ParameterError
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Built:
@@ -58,7 +60,7 @@ def show_built(milvus: Milvus, built: Sequence[Built]) -> None:
     else:
         say(
             "A server tells no client the size of an index, so it is computed from the layout. "
-            "It begins to build about a second after it was told to: short times are waiting."
+            "It looks after its builds about once a second, so that times come in such steps."
         )
 
 
@@ -76,7 +78,7 @@ def _draw_recall_and_rate(milvus: Milvus, measured: Sequence[Measured], k: int, 
     A thin upright line at each point goes from the slowest of its runs to the fastest.
     """
     title = f"Recall and throughput of each index: {milvus.label}"
-    label = "queries answered a second"
+    label = "queries answered a second (median; thin lines: all runs)"
     drawing, axes = figure(title, f"recall@{k}", label, size=(10, 6))
     series: dict[str, tuple[list[float], list[float]]] = {}
     for each in measured:
@@ -85,11 +87,26 @@ def _draw_recall_and_rate(milvus: Milvus, measured: Sequence[Measured], k: int, 
         x.append(each.figures.recall)
         y.append(rates.median)
         axes.vlines(x[-1], rates.lowest, rates.highest, color="#8a8f98", linewidth=0.8)
-    lines(axes, series, points={index: [index] for index in series})
+    lines(axes, series, points=_labels(series))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the chart, which is full
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     save_chart(drawing, name)
+
+
+def _labels(series: Mapping[str, tuple[list[float], list[float]]]) -> dict[str, list[str]]:
+    """The name of each series beside that one of its points which is farthest from all others."""
+    every = np.array([point for x, y in series.values() for point in zip(x, y, strict=True)])
+    size = np.ptp(every, axis=0)
+    size[size == 0] = 1
+    found = {}
+    for name, (x, y) in series.items():
+        own = np.column_stack([x, y])
+        others = every[~(every[:, None] == own[None]).all(axis=2).any(axis=1)]
+        apart = np.linalg.norm((own[:, None] - others[None]) / size, axis=2)
+        best = int(apart.min(axis=1).argmax()) if len(others) else 0
+        found[name] = [name if number == best else "" for number in range(len(own))]
+    return found
 
 
 def _draw_sizes(milvus: Milvus, built: Sequence[Built], name: str) -> None:

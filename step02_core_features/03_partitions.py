@@ -1,7 +1,6 @@
 """Partitions: rows kept apart, so that a search reads some of them and a month goes in one call.
 
     python step02_core_features/03_partitions.py
-    python step02_core_features/03_partitions.py --rows 60000 --tenants 5000 --patience 60
 
 You store the same rows in partitions by month, by category and by a partition key for many tenants;
 measure a search in one, several and all, and which question each layout serves; drop, delete,
@@ -35,7 +34,6 @@ from pymilvus import DataType, MilvusClient
 
 LAYOUTS = {field: f"step02_by_{field}" for field in ("month", "category", "tenant")}
 MONTH, _, TENANT = NAMES = tuple(LAYOUTS.values())
-CATEGORIES = ("books", "films", "games", "music", "tools")
 ODD_NAME = 'O"Brien & Sons'  # a tenant whose name would end a quoted text
 INTRUDER = 'nobody" or tenant != "nobody'  # a "name" that is a condition
 NUM_PARTITIONS, K = 16, 10  # of the partition key; the neighbours that a search finds
@@ -48,7 +46,7 @@ def make_rows(rows: int, dimension: int, months: int, tenants: int, queries: int
     """Draw vectors, and give each a month, a category and a tenant."""
     labels = {
         "month": [f"m{2026 + n // 12}_{n % 12 + 1:02d}" for n in range(months)],
-        "category": CATEGORIES,
+        "category": ["books", "films", "games", "music", "tools"],
         "tenant": [ODD_NAME, *(f"tenant_{n:05d}" for n in range(1, tenants))],
     }
     return labelled_rows(rows, dimension, queries=queries, labels=labels)
@@ -67,9 +65,9 @@ def lay_out(client: MilvusClient, rows: LabelledRows, field: str) -> None:
     index_params = client.prepare_index_params()
     # FLAT compares with every row: what a search reads is what it costs.
     index_params.add_index("vector", index_type="FLAT", metric_type="COSINE")
-    options = {"index_params": index_params, "properties": OURS, "timeout": TIMEOUT}
-    options |= {"num_partitions": NUM_PARTITIONS} if by_key else {}
-    client.create_collection(name, schema=schema, **options)
+    options = {"num_partitions": NUM_PARTITIONS} if by_key else {}
+    client.create_collection(name, schema=schema, properties=OURS, timeout=TIMEOUT, **options)
+    client.create_index(name, index_params, timeout=TIMEOUT)
     for value in [""] if by_key else rows.values(field):
         if value:
             client.create_partition(name, value, timeout=TIMEOUT)
@@ -88,15 +86,20 @@ def lay_out_all(client: MilvusClient, rows: LabelledRows) -> dict[str, list[str]
     return made
 
 
+def load(client: MilvusClient, number: int, name: str) -> None:
+    """Load what is flushed and indexed: rows in a growing segment cost a search more."""
+    client.flush(name, timeout=TIMEOUT)
+    wait_until_indexed(client, name, number, timeout=TIMEOUT)
+    client.load_collection(name, timeout=TIMEOUT)
+
+
 def count_rows(milvus: Milvus, rows: LabelledRows) -> dict[str, list[int]]:
     """For each month the statistics before and after a flush, and count(*) asked in two ways."""
     heading("2. How many rows are in a partition?")
     client = milvus.client
     numbers = {month: [rows_stored(client, MONTH, month)] for month in rows.values("month")}
     with ThreadPoolExecutor() as pool:
-        list(pool.map(partial(client.flush, timeout=TIMEOUT), NAMES))
-    for name in NAMES:  # what is measured below is indexed
-        wait_until_indexed(client, name, len(rows), timeout=TIMEOUT)
+        list(pool.map(partial(load, client, len(rows)), NAMES))
     for month, found in numbers.items():
         condition = where("month == {month}", month=month)
         counts = count_now(client, MONTH, partitions=[month]), count_now(client, MONTH, condition)
@@ -128,9 +131,9 @@ def search_months(client: MilvusClient, rows: LabelledRows) -> list[Outcome]:
     heading("3. Search in one, several, all")
     months = rows.values("month")
     ways = [Way("unrestricted", np.full(len(rows), True), partial(ask, client, MONTH))]
-    for number in sorted({1, 2, (len(months) + 1) // 2, len(months)}):
+    for some in [months[-n:] for n in sorted({1, 2, (len(months) + 1) // 2, len(months)})]:
         for how in ("partition_names", "filter"):
-            ways.append(way(client, rows, "month", "month", *months[-number:], how=how))
+            ways.append(way(client, rows, "month", "month", *some, how=how))
     outcomes = ask_in_turns(ways, rows.vectors, rows.queries, k=K)
     show_outcomes(f"The {K} nearest of the latest of {len(months)} months", outcomes)
     return outcomes
@@ -140,7 +143,7 @@ def compare_layouts(client: MilvusClient, rows: LabelledRows) -> dict[tuple[str,
     """Ask for one month, one category and one tenant in each layout."""
     heading("4. A layout serves one question")
     ways, shown = {}, []
-    asked = {"month": rows.values("month")[-1], "category": CATEGORIES[0], "tenant": ODD_NAME}
+    asked = {"month": rows.values("month")[-1], "category": "books", "tenant": ODD_NAME}
     for field, value in asked.items():
         for layout in LAYOUTS:
             # A partition key takes the filter, and finds the partition by itself.
@@ -252,7 +255,7 @@ def wait_for_compaction(client: MilvusClient, patience: float) -> tuple[int, int
     """Wait until nothing deleted is stored: rows counted, and deleted rows that are left."""
     heading("9. Compaction")
     number, deadline = count_now(client, MONTH), time.monotonic() + patience
-    while (left := rows_stored(client, MONTH) - number) > 0 and time.monotonic() < deadline:
+    while (left := max(0, rows_stored(client, MONTH) - number)) and time.monotonic() < deadline:
         time.sleep(0.5)
     say(f"count(*) finds {number:,} rows; {left:,} deleted rows are still stored.")
     return number, left
@@ -272,28 +275,25 @@ def main(arguments: list[str] | None = None) -> None:
         text = f"{meaning} (default: {default or f'{ROWS_LITE}; on a server {ROWS_SERVER}'})"
         kind = partial(whole_number, least=least)
         parser.add_argument(name, type=kind, default=default, metavar="N", help=text)
-    quick = ", ".join(f"--{name} {size}" for name, size in QUICK.items())
-    parser.add_argument("--quick", action="store_true", help=f"the same as {quick}")
-    options = parser.parse_args(arguments)
-    vars(options).update(QUICK if options.quick else {})
-    if max(options.tenants, options.months) > (options.rows or ROWS_LITE):
+    parser.add_argument("--quick", action="store_true", help=f"small sizes: {QUICK}")
+    given = parser.parse_args(arguments)
+    vars(given).update(QUICK if given.quick else {})
+    if max(given.tenants, given.months) > (given.rows or ROWS_LITE):
         parser.error("--tenants and --months are at most --rows: each has a row")
     with connect() as milvus, workspace(milvus.client, *NAMES):
         say(f"Milvus: {milvus.label}")
-        client = milvus.client
-        number = options.rows or (ROWS_LITE if milvus.kind == "lite" else ROWS_SERVER)
-        sizes = options.dimension, options.months, options.tenants, options.queries
-        rows = make_rows(number, *sizes)
-        lay_out_all(client, rows)
+        number = given.rows or (ROWS_LITE if milvus.kind == "lite" else ROWS_SERVER)
+        rows = make_rows(number, given.dimension, given.months, given.tenants, given.queries)
+        lay_out_all(milvus.client, rows)
         count_rows(milvus, rows)
         title = f"Search in a part of {len(rows):,} rows: {milvus.label}"
-        draw_outcomes(title, "step02_03_partitions", search_months(client, rows))
-        compare_layouts(client, rows)
+        draw_outcomes(title, "step02_03_partitions", search_months(milvus.client, rows))
+        compare_layouts(milvus.client, rows)
         drop_and_delete(milvus, rows)
         release_and_load(milvus, rows)
-        go_wrong(client, rows)
-        keep_apart(client, rows)
-        wait_for_compaction(client, options.patience)
+        go_wrong(milvus.client, rows)
+        keep_apart(milvus.client, rows)
+        wait_for_compaction(milvus.client, given.patience)
 
 
 if __name__ == "__main__":

@@ -197,12 +197,14 @@ def test_drop_and_delete(lesson: ModuleType, stored: Stored, full: bool) -> None
     released = [1_203 - dropped] if stored.milvus.can("load_partitions") else []
     counted = [count for _, _, count, _ in steps]
     assert counted == [1_203, *released, 1_203 - dropped, left, left]
-    in_statistics = {what.split()[0]: stored for what, _, _, stored in steps}
-    assert in_statistics["nothing"] == 1_203
-    assert in_statistics["drop"] == 1_203 - dropped
-    # Milvus Lite subtracts what is deleted; a server does so after a compaction.
-    marked = 0 if stored.milvus.kind == "lite" else deleted
-    assert in_statistics["delete"] == left + marked
+    stored_after = {what.split()[0]: stored for what, _, _, stored in steps}
+    assert stored_after["nothing"] == 1_203
+    # Milvus Lite subtracts what is deleted, a server does so after a compaction; and the
+    # statistics of a server may learn of the drop a moment later.
+    lite = stored.milvus.kind == "lite"
+    marked, late = (0, 0) if lite else (deleted, dropped)
+    assert stored_after["drop"] in (1_203 - dropped, 1_203 - dropped + late)
+    assert stored_after["delete"] in (left + marked, left + marked + late)
     assert not client.has_partition(lesson.MONTH, "m2026_01")
     assert client.has_partition(lesson.MONTH, "m2026_02")
     kept = np.isin(month, ["m2026_03", "m2026_04"])
@@ -212,4 +214,4 @@ def test_drop_and_delete(lesson: ModuleType, stored: Stored, full: bool) -> None
     counted, stale = lesson.wait_for_compaction(client, 120 if full else 0)
     assert counted == left
     # Two more are those of the test of what goes wrong, where a server keeps them.
-    assert stale == 0 if full else 0 <= stale <= marked + 2
+    assert stale == 0 if full else 0 <= stale <= marked + late + 2

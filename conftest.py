@@ -256,7 +256,7 @@ def press_ctrl_c(
     It must say that it stopped and exit with 130.
     """
 
-    def press(uri: str, line_start: str) -> None:
+    def run_and_press(uri: str, line_start: str) -> tuple[int, str]:
         with subprocess.Popen(
             [sys.executable, script_of(request.path), "--quick"],
             cwd=tmp_path,
@@ -271,7 +271,15 @@ def press_ctrl_c(
                 if line.startswith(line_start):
                     process.send_signal(signal.SIGINT)
             errors = process.stderr.read()
-        assert process.returncode == 130, errors
+        return process.returncode, errors
+
+    def press(uri: str, line_start: str) -> None:
+        code, errors = run_and_press(uri, line_start)
+        if (code, errors) == (-signal.SIGABRT, ""):
+            # Once in some hundred times the signal meets gRPC's C core, which then aborts without
+            # a word; no Python runs after that. The next run must clean up and stop as it should.
+            code, errors = run_and_press(uri, line_start)
+        assert code == 130, errors
         assert errors == "stopped\n"
 
     return press

@@ -10,7 +10,8 @@ from common.index_choices import Choice
 from common.index_plans import Plan
 from common.index_report import Built
 from common.index_trial import params_told
-from common.indexes import NoIndexFitsError, Recommendation
+from common.indexes import INDEXES, NoIndexFitsError, Parameter, Recommendation
+from common.settings import PROJECT_ROOT
 from common.vector_sets import VectorSet, vector_set
 
 import numpy as np
@@ -248,3 +249,52 @@ def test_silly_options_are_refused(
         lesson.main(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+IN_THE_DOCS = [
+    index
+    for index in INDEXES.values()
+    if index.family != "gpu" and "FLOAT_VECTOR" in index.vector_types
+]
+STAGES = {"빌드": "build", "검색": "search", "milvus.yaml": "configuration"}
+
+
+def values_of(parameter: Parameter) -> str:
+    """The values of a parameter as the docs write them: "[1, 65,536]"."""
+    if parameter.kind == "true or false":
+        return "true, false"
+    if parameter.kind == "name":
+        return ", ".join(parameter.choices)
+    low = f"{'(' if parameter.open_low else '['}{parameter.low:,}"
+    if parameter.high is None:
+        return f"{low}, ∞)"
+    return f"{low}, {parameter.high:,}{')' if parameter.open_high else ']'}"
+
+
+def default_of(parameter: Parameter) -> str:
+    if parameter.required:
+        return "required"
+    if parameter.default_text:
+        return {"the limit, at least 16": "max(limit, 16)"}.get(parameter.default_text, "limit")
+    return "–" if parameter.default is None else str(parameter.default).lower()
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_table_in_the_docs_is_the_catalogue(language: str) -> None:
+    page = PROJECT_ROOT / f"docs/{language}/step02_core_features.md"
+    if not page.exists():
+        pytest.skip(f"there is no {page.name} yet")
+    told = set()
+    for line in page.read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        stage = STAGES.get(cells[1], cells[1]) if len(cells) == 6 else ""
+        if stage in ("build", "search", "configuration"):
+            for index in cells[0].split(", "):
+                default = "required" if cells[4] == "필수" else cells[4]
+                told.add((index, stage, cells[2].strip("`"), cells[3], default.lower()))
+    assert told == {
+        (index.name, stage, p.name, values_of(p), default_of(p))
+        for index in IN_THE_DOCS
+        for stage in ("build", "search", "configuration")
+        for p in getattr(index, stage)
+    }

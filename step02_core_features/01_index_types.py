@@ -61,7 +61,7 @@ from pymilvus import DataType, MilvusClient
 K, TIMEOUT = 10, 300.0  # neighbours to find; seconds for a call, of which some wait for a build
 ROWS, QUICK_ROWS = 10_000, 2_000
 FEWEST_ROWS, WIDE_ROWS, WIDE_NLIST = 1_024, 2_000, 4_000  # of fewer, a server builds no index
-LITE_CALLS, SERVER_CALLS, QUICK_CALLS = 20, 100, 10  # Milvus Lite takes its time for a request
+LITE_CALLS, SERVER_CALLS, QUICK_CALLS = 20, 60, 10  # Milvus Lite takes its time for a request
 RATE = {"requests": 8, "batch": 50, "threads": 4}
 QUICK_RATE = {**RATE, "requests": 4, "runs": 3}
 PREFIX = "step02_index"
@@ -135,9 +135,10 @@ def build(milvus: Milvus, sample: VectorSet, chosen: Sequence[Choice]) -> list[B
     client, names = milvus.client, [collection_of(choice.index) for choice in chosen]
     for name in names:
         store(client, name, sample.vectors)
+    store(client, WIDE, sample.vectors[:WIDE_ROWS])  # for section 4
     with ThreadPoolExecutor() as threads:
         # A flush seals segments. Rows in an open one have no index: all of them are compared.
-        list(threads.map(partial(client.flush, timeout=TIMEOUT), names))
+        list(threads.map(partial(client.flush, timeout=TIMEOUT), [*names, WIDE]))
         built = [order(milvus, collection_of(choice.index), choice, sample) for choice in chosen]
         list(threads.map(partial(client.load_collection, timeout=TIMEOUT), names))
     show_built(milvus, built)
@@ -210,8 +211,6 @@ def count_clusters(milvus: Milvus, sample: VectorSet) -> tuple[int, int, float]:
     """Ask for more clusters than rows: nlist as told, clusters searched, rows found in those."""
     few_rows = VectorSet("", sample.vectors[:WIDE_ROWS], sample.queries, sample.metric)
     client, rows = milvus.client, len(few_rows.vectors)
-    store(client, WIDE, few_rows.vectors)
-    client.flush(WIDE, timeout=TIMEOUT)
     built = order(milvus, WIDE, Choice("IVF_FLAT", {"nlist": WIDE_NLIST}), few_rows)
     client.load_collection(WIDE, timeout=TIMEOUT)
     nlist, few = params_told(built.told)["nlist"], rows // 39  # a server makes no more of them

@@ -7,12 +7,14 @@ At the end, also after an error or Ctrl-C, what the script made is gone. A colle
 name that lacks the mark was made by somebody else: that is an error and never a drop.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pymilvus import MilvusClient
 
 MARK = "milvus_test.lesson"
+LATE = 0.5  # seconds after which a call that was broken off has done what it does
 OURS = {MARK: "safe to drop"}
 """Properties for `create_collection(..., properties=OURS)`: the mark of what a script may drop."""
 
@@ -48,6 +50,10 @@ def workspace(
     except BaseException as failure:
         try:
             _remove(client, collections, databases)
+            if isinstance(failure, KeyboardInterrupt):
+                # The call that Ctrl-C broke off may still be under way: what it makes comes late.
+                time.sleep(LATE)
+                _remove(client, collections, databases)
         except Exception as error:  # noqa: BLE001 - the script's own failure is the one to show
             failure.add_note(f"and the clean-up failed: {error}")
         raise

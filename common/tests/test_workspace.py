@@ -1,5 +1,6 @@
 """workspace(): what a script makes is gone at the end, and nothing else is touched."""
 
+import threading
 from collections.abc import Callable
 
 from common.connection import Milvus
@@ -68,6 +69,15 @@ def test_it_is_gone_after_an_error_too(client: MilvusClient, error: type[BaseExc
     with pytest.raises(error), workspace(client, NAME):
         add_and_raise(client, error())
     assert what_is_there(client) == before
+
+
+def test_what_comes_late_after_ctrl_c_is_gone_too(client: MilvusClient) -> None:
+    late = threading.Timer(0.2, add, (client, NAME), {"properties": OURS})
+    with pytest.raises(KeyboardInterrupt), workspace(client, NAME):
+        late.start()
+        raise KeyboardInterrupt
+    late.join()
+    assert NAME not in client.list_collections()
 
 
 def test_a_renamed_collection_is_gone(client: MilvusClient) -> None:

@@ -73,8 +73,8 @@ def test_it_is_gone_after_an_error_too(client: MilvusClient, error: type[BaseExc
 
 def test_what_comes_late_after_ctrl_c_is_gone_too(client: MilvusClient) -> None:
     late = threading.Timer(0.2, add, (client, NAME), {"properties": OURS})
+    late.start()  # after the clean-up, which takes milliseconds
     with pytest.raises(KeyboardInterrupt), workspace(client, NAME):
-        late.start()
         raise KeyboardInterrupt
     late.join()
     assert NAME not in client.list_collections()

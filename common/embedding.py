@@ -188,6 +188,28 @@ class TextEncoder(ABC):
         """
         return self._encode("query", _checked(texts, batch_size), batch_size, progress)
 
+    def encode_tokens(
+        self, kind: Kind, texts: Iterable[str], *, batch_size: int = 32
+    ) -> list[Float32]:
+        """Encode texts with a vector for each token, those of special tokens included.
+
+        Returns:
+            For each text float32 of shape (its tokens, dimension), rows of length 1.
+
+        Raises:
+            ValueError, TypeError: as in `encode_documents`.
+            EncoderError: the model cannot be loaded, or gives one vector a text only.
+        """
+        checked = _checked(texts, batch_size)
+        order = sorted(range(len(checked)), key=lambda row: -len(checked[row]))
+        found: dict[int, Float32] = {}
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            with self._lock:
+                tokens, _ = self._encode_tokens(kind, [checked[row] for row in rows])
+            found.update(zip(rows, map(normalize, tokens), strict=True))
+        return [found[row] for row in range(len(checked))]
+
     def _encode(
         self, kind: Kind, texts: list[str], batch_size: int, progress: Progress | None
     ) -> Float32:
@@ -210,6 +232,13 @@ class TextEncoder(ABC):
 
     @abstractmethod
     def _encode_batch(self, kind: Kind, texts: list[str]) -> Float32: ...
+
+    def _encode_tokens(self, kind: Kind, texts: list[str]) -> tuple[list[Float32], Float32]:
+        """The vectors of the tokens of each text and, of the same pass, that of each text."""
+        raise EncoderError(
+            f"{self.name} ({self.source}) gives one vector a text and none for its tokens: take a "
+            "sentence-transformers model"
+        )
 
 
 class _FolderEncoder(TextEncoder):
@@ -252,25 +281,25 @@ class _FolderEncoder(TextEncoder):
     def _model(self) -> "SentenceTransformer":
         if self._packaged:
             self._packaged.check_weights(self._folder.parent)
-        from safetensors import SafetensorError
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging as transformers_logging
-
-        bars_were_on = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()  # the weights load in a blink
-        try:
-            return SentenceTransformer(str(self._folder), local_files_only=True)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise EncoderError(f"the model in {self._folder} cannot be loaded: {error}") from error
-        finally:
-            if bars_were_on:
-                transformers_logging.enable_progress_bar()
+        return load_folder(self._folder)
 
     def _encode_batch(self, kind: Kind, texts: list[str]) -> Float32:
         model = self._model
         encode = model.encode_query if kind == "query" else model.encode_document
         vectors = encode(texts, batch_size=len(texts), show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
+
+    def _encode_tokens(self, kind: Kind, texts: list[str]) -> tuple[list[Float32], Float32]:
+        model = self._model
+        encode = model.encode_query if kind == "query" else model.encode_document
+        options = {"batch_size": len(texts), "show_progress_bar": False}
+        outputs = encode(texts, output_value=None, convert_to_numpy=False, **options)
+        tokens = [
+            output["token_embeddings"][output["attention_mask"].bool()].float().cpu().numpy()
+            for output in outputs
+        ]
+        vectors = [output["sentence_embedding"].float().cpu().numpy() for output in outputs]
+        return tokens, np.array(vectors, dtype=np.float32)
 
 
 class _UniversalSentenceEncoder(TextEncoder):
@@ -336,7 +365,7 @@ class CachedEncoder(TextEncoder):
         self, kind: Kind, texts: list[str], batch_size: int, progress: Progress | None
     ) -> Float32:
         report = progress or (lambda done: None)
-        keys = [hashlib.sha256(f"{kind}\0{text}".encode()).digest() for text in texts]
+        keys = [_key(kind, text) for text in texts]
         text_of = dict(zip(keys, texts, strict=True))
         times = Counter(keys)
         vectors = self._cache.get(list(times))
@@ -366,6 +395,13 @@ class CachedEncoder(TextEncoder):
 
     def _encode_batch(self, kind: Kind, texts: list[str]) -> Float32:
         return self._encoder._encode_batch(kind, texts)
+
+    def _encode_tokens(self, kind: Kind, texts: list[str]) -> tuple[list[Float32], Float32]:
+        # The vectors of the texts come along for nothing: kept, so that no second pass is needed.
+        tokens, vectors = self._encoder._encode_tokens(kind, texts)
+        vectors = normalize(vectors)
+        self._cache.put([_key(kind, text) for text in texts], vectors)
+        return tokens, vectors
 
 
 def text_encoder(name: str | None = None, *, language: str = "en") -> TextEncoder:
@@ -426,6 +462,27 @@ def cached(encoder: TextEncoder, folder: Path | None = None) -> CachedEncoder:
     return CachedEncoder(encoder, folder or settings().cache_dir / "embeddings")
 
 
+def load_folder(folder: Path) -> "SentenceTransformer":
+    """Load the sentence-transformers model in a folder, without a look at the network.
+
+    Raises:
+        EncoderError: it cannot be loaded.
+    """
+    from safetensors import SafetensorError
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    bars_were_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # the weights load in a blink
+    try:
+        return SentenceTransformer(str(folder), local_files_only=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise EncoderError(f"the model in {folder} cannot be loaded: {error}") from error
+    finally:
+        if bars_were_on:
+            transformers_logging.enable_progress_bar()
+
+
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file in hexadecimal."""
     with path.open("rb") as file:
@@ -459,6 +516,11 @@ def _not_found(language: str, tried: list[str]) -> EncoderNotFound:
         "  - give this machine access to https://huggingface.co, or set HF_ENDPOINT to a mirror",
     ]
     return EncoderNotFound("\n".join(lines))
+
+
+def _key(kind: Kind, text: str) -> bytes:
+    """How a cache knows a text."""
+    return hashlib.sha256(f"{kind}\0{text}".encode()).digest()
 
 
 def _checked(texts: Iterable[str], batch_size: int) -> list[str]:

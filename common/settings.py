@@ -40,6 +40,11 @@ class Settings:
     milvus_client_key: str = _setting("MILVUS_CLIENT_KEY")
     text_model: str = _setting("TEXT_MODEL")
     text_model_ko: str = _setting("TEXT_MODEL_KO")
+    image_model: str = _setting("IMAGE_MODEL")
+    llm_base_url: str = _setting("LLM_BASE_URL")
+    llm_model: str = _setting("LLM_MODEL")
+    llm_api_key: str = _setting("LLM_API_KEY")
+    llm_timeout: float = _setting("LLM_TIMEOUT", 60.0)
     out_dir: Path = _setting("OUT_DIR", Path("out"))
     cache_dir: Path = _setting("CACHE_DIR", Path(".cache"))
 

@@ -48,7 +48,7 @@ class VectorCache:
         """
         return self._on_file(lambda connection: _read(connection, keys))
 
-    def put(self, keys: Sequence[bytes], vectors: Float32) -> None:
+    def put(self, keys: Sequence[bytes], vectors: Float32 | Sequence[Float32]) -> None:
         """Keep the rows of `vectors` under `keys`; both are of the same length.
 
         Raises:
@@ -113,7 +113,9 @@ def _read(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, 
     return found
 
 
-def _write(connection: sqlite3.Connection, keys: Sequence[bytes], vectors: Float32) -> None:
+def _write(
+    connection: sqlite3.Connection, keys: Sequence[bytes], vectors: Float32 | Sequence[Float32]
+) -> None:
     blobs = [vector.astype("<f4").tobytes() for vector in vectors]
     connection.executemany(
         "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)",

@@ -29,7 +29,7 @@ def test_the_defaults(env_file: Path) -> None:
 
 def test_every_variable_reaches_its_setting(env_file: Path) -> None:
     given = {name: f"/value of {name}" for name in Settings.variables()}
-    given["MILVUS_TIMEOUT"] = "2.5"
+    given |= {"MILVUS_TIMEOUT": "2.5", "LLM_TIMEOUT": "7.5"}
     chosen = read(env_file, **given)
     for name, value in given.items():
         assert str(getattr(chosen, name.lower())) == value

@@ -47,7 +47,7 @@ WAYS = {  # which wordings are searched, which version of their vectors, and do 
     "+ cleaned vectors": (PARTS, "cleaned", False),
     "+ words": (PARTS, "cleaned", True),
 }
-BEST, COMPARED = "+ words", ("+ keywords", "+ words")
+BEST, COMPARED = "+ words", ("+ keywords", "+ cleaned vectors", "+ words")
 EXAMPLES = {
     "en": ("Does the client reconnect after a restart?", "How do I write a trigger in PostgreSQL?"),
     "ko": ("벡터를 반정밀도로 바꿔도 되나요?", "PostgreSQL에서 트리거는 어떻게 작성하나요?"),

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +14,7 @@ from common.capabilities import FEATURES
 from common.connection import Milvus, connect
 from common.environment import check_packages
 from common.settings import PROJECT_ROOT
-from conftest import script_of, what_is_there
+from conftest import TAKES_CTRL_C, script_of, what_is_there
 
 import pytest
 from pymilvus import MilvusClient
@@ -256,7 +255,7 @@ def test_ctrl_c_leaves_nothing_behind(
     uri = str(tmp_path / "script.db") if engine.endswith(".db") else engine
     with connect(uri) as milvus:
         before = what_is_there(milvus.client)
-    command = [sys.executable, SCRIPT, "--round-trips", "1000000"]
+    command = [*TAKES_CTRL_C, SCRIPT, "--round-trips", "1000000"]
     environment = {**script_environment, "MILVUS_URI": uri}
     with subprocess.Popen(
         command,
@@ -264,7 +263,6 @@ def test_ctrl_c_leaves_nothing_behind(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:
         for line in process.stdout:
             if line.startswith("4. "):

@@ -52,6 +52,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="long tests in their full size")
 
 
+def pytest_configure() -> None:
+    """Let all output have the width of a pipe, which pytest-xdist's processes would change."""
+    os.environ.pop("COLUMNS", None)
+
+
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist is not there for those who only learn
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many processes `-n auto` takes: a few, since most of them start a server.
@@ -191,9 +196,9 @@ def lesson(request: pytest.FixtureRequest) -> ModuleType:
 
 @pytest.fixture
 def script_environment(tmp_path: Path) -> dict[str, str]:
-    """An environment for scripts: charts into `tmp_path / "out"`, output of the width of a pipe."""
+    """An environment for scripts: charts into `tmp_path / "out"`, no `.env` of the developer."""
     return {
-        **{name: value for name, value in os.environ.items() if name != "COLUMNS"},
+        **os.environ,
         "OUT_DIR": str(tmp_path / "out"),
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",

@@ -392,10 +392,32 @@ def commands(page: Page) -> Iterator[tuple[int, str]]:
     yield from ((line, code) for line, code in page.code if A_COMMAND.match(code))
 
 
+def simple_commands(command: str) -> list[list[str]]:
+    """The words of each command of a line; a `;` within quotes belongs to a word."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split = True
+    parts: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set(";&|"):
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
+
+
+def test_a_line_is_cut_into_commands() -> None:
+    line = "A=1 make x && python a.py --likes 'Up; Her|It' | cat; pip list  # a comment"
+    assert simple_commands(line) == [
+        ["A=1", "make", "x"],
+        ["python", "a.py", "--likes", "Up; Her|It"],
+        ["cat"],
+        ["pip", "list"],
+    ]
+
+
 def problems_of(command: str) -> Iterator[str]:
     """What a command names that this project does not have."""
-    for part in re.split(r"&&|\|\||[;|]", command):
-        words = shlex.split(part, comments=True)
+    for words in simple_commands(command):
         if words[:1] == ["export"]:
             words = words[1:]
         while words and re.match(r"[A-Z_]+=", words[0]):

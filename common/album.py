@@ -45,6 +45,7 @@ class Item:
         category: for files the folder.
         tags_en, tags_ko: other words for it, with commas; empty for files.
         digest: the sha256 of the pixels.
+        source: the file, or the bytes of one.
         thumbnail: a small PNG.
         notes: what was done to it when it was read.
     """
@@ -57,6 +58,7 @@ class Item:
     tags_en: str
     tags_ko: str
     digest: str
+    source: Path | bytes = field(repr=False)
     thumbnail: bytes = field(repr=False)
     notes: tuple[str, ...] = ()
 
@@ -185,8 +187,12 @@ class Album:
             }
 
     def picture(self, item: Item) -> Picture:
-        """An emoji's picture, read anew; for a file its thumbnail."""
-        return read_picture(item.thumbnail, item.name)
+        """The picture itself, read anew.
+
+        Raises:
+            PictureError: the file has gone or changed for the worse.
+        """
+        return read_picture(item.source, item.name)
 
 
 def emoji_album(count: int, encoder: ImageEncoder) -> Album:
@@ -205,7 +211,7 @@ def emoji_album(count: int, encoder: ImageEncoder) -> Album:
             tags = (", ".join(words) for words in (each.tags_en, each.tags_ko))
             labels = each.label_en, each.label_ko
             known = (each.char, *labels, each.category, *tags)
-            yield Item(0, *known, picture.digest, each.png, picture.notes), picture
+            yield Item(0, *known, picture.digest, each.png, each.png, picture.notes), picture
 
     return _album(pictures(), len(chosen), [], encoder)
 
@@ -222,12 +228,12 @@ def folder_album(folder: Path, encoder: ImageEncoder) -> Album:
     paths, refused = find_pictures(folder), []
 
     def pictures() -> Iterator[tuple[Item, Picture]]:
-        for picture in read_pictures(paths, folder, refused):
+        for path, picture in read_pictures(paths, folder, refused):
             label = _in_words(Path(picture.name).stem)
-            category = Path(picture.name).parent.name or "."
-            small = picture.thumbnail()
+            category = Path(picture.name).parent.name or folder.resolve().name
             known = (picture.name, label, label, category, "", "")
-            yield Item(0, *known, picture.digest, small, picture.notes), picture
+            sources = path, picture.thumbnail()
+            yield Item(0, *known, picture.digest, *sources, picture.notes), picture
 
     return _album(pictures(), len(paths), refused, encoder, folder)
 
@@ -277,7 +283,8 @@ def _word_spaces(
         try:
             tower = encoder.text_encoder(language)
         except EncoderNotFound as error:
-            left_out(f"text to picture ({language})", str(error).splitlines()[0])
+            lines = str(error).splitlines()  # the first line, and the first place that was tried
+            left_out(f"text to picture ({language})", " ".join(line.strip() for line in lines[:2]))
             continue
         if tower:
             found[language] = TextSpace(cached(tower), raw, f"{tower.name}, {tower.source}")
@@ -293,7 +300,7 @@ def describe(album: Album, seconds: float) -> None:
     groups = Counter(album.categories)
     listed = ", ".join(f"{name} {number}" for name, number in groups.most_common(8))
     more = f" and {len(groups) - 8} more" if len(groups) > 8 else ""
-    say(f"{len(album.items):,} pictures in {len(groups)} categories: {listed}{more}.")
+    say(f"{len(album.items):,} pictures, by category: {listed}{more}.")
     encoder, spaces = album.encoder, album.spaces
     known = getattr(encoder, "hits", 0)
     say(
@@ -302,6 +309,8 @@ def describe(album: Album, seconds: float) -> None:
     )
     for language, space in album.words.items():
         say(f"Text to picture ({language}): {space.how}.")
+    if not encoder.classes:
+        say("This project tests CLIP with random weights only: judge its hits for yourself.")
     if not album.mean.any():
         say("So few or so equal pictures: their mean is not taken away.")
     sizes = ", ".join(f"{name} {vectors.shape[1]}" for name, vectors in spaces.items())

@@ -155,7 +155,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
 def read_pictures(
     paths: Iterable[Path], folder: Path, refused: list[PictureError]
-) -> Iterator[Picture]:
+) -> Iterator[tuple[Path, Picture]]:
     """Read pictures one after the other; those that cannot be used are added to `refused`.
 
     Args:
@@ -165,7 +165,7 @@ def read_pictures(
     """
     for path in paths:
         try:
-            yield read_picture(path, _text(path.relative_to(folder)))
+            yield path, read_picture(path, _text(path.relative_to(folder)))
         except PictureError as error:
             refused.append(error)
 
@@ -261,12 +261,12 @@ def _laid_on_paper(image: Image.Image, name: str) -> tuple[Image.Image, list[str
         raise PictureError(name, "transparent all over: there is nothing to see")
     if lowest == 255:
         return image, []
-    for colour in ("white", "black"):
+    for colour in ("white", "black", "white"):  # white as well where all of it has one colour
         paper = Image.new("RGBA", image.size, colour)
         paper.alpha_composite(image)
         if any(low != high for low, high in paper.convert("RGB").getextrema()):
-            return paper, [f"transparent parts on {colour}"]
-    return paper, ["transparent parts on black"]
+            break
+    return paper, [f"transparent parts on {colour}"]
 
 
 def _text(path: Path | str) -> str:

@@ -74,7 +74,7 @@ def read_odd_pictures() -> list[tuple[str, str, str]]:
         folder, refused = Path(temporary), []
         odd = write_odd_pictures(folder)
         read = list(read_pictures(find_pictures(folder), folder, refused))
-    became = {picture.name: ", ".join(picture.notes) or "as it is" for picture in read}
+    became = {picture.name: ", ".join(picture.notes) or "as it is" for _, picture in read}
     became |= {error.name: f"refused: {error.reason}" for error in refused}
     return [(name, what, became[name]) for name, what in odd.items()]
 

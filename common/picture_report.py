@@ -88,24 +88,31 @@ class PictureReport:
         table(f"{number} pictures that come back", columns, rows)
 
     def show_pairs(
-        self, title: str, pairs: Sequence[tuple[int, int, float]], most: int = 5
+        self, title: str, pairs: Sequence[tuple[int, int, float]], most: int = 6
     ) -> None:
-        """Print pairs of alike pictures, (id, id, score) best first, and keep the first few."""
+        """Print pairs of alike pictures, (id, id, score) best first, and keep the first ones."""
         items = [
             (self.album.item(one), self.album.item(other), score) for one, other, score in pairs
         ]
         alike = sum(one.digest == other.digest for one, other, _ in items)
         rows = [(score, one.label_en, other.label_en) for one, other, score in items[:most]]
         table(f"{title}: {len(pairs)}", ("score", "picture", "and"), rows)
+        if not pairs:
+            return
         say(f"{alike} of them are pixel for pixel alike.")
-        for one, other, score in items[:most]:
-            hit = self._shown(other.id, score, "en", None)
-            self.questions.append(
-                Question("Near duplicates", {"": [hit]}, "", [self._asked(one, "en")])
-            )
+        together = {
+            f"{score:.3f} {one.label_en}, {other.label_en}": [
+                self._asked(one, "en"),
+                self._asked(other, "en"),
+            ]
+            for one, other, score in items[:most]
+        }
+        self.questions.append(Question("Near duplicates", together))
 
     def show_suspects(self, mixed: Mixture, suspicion: Sequence[float], most: int = 10) -> None:
         """Print and keep the pictures whose label looks wrong most: the largest `suspicion`."""
+        if not mixed.wrong.any():
+            return
         order = sorted(range(len(suspicion)), key=lambda row: -suspicion[row])[:most]
         rows = [
             (self.album.items[row].label_en, mixed.labels[row], bool(mixed.wrong[row]))

@@ -34,7 +34,8 @@ def save_clip(folder: Path, *, as_on_the_hub: bool = False) -> Path:
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=DIMENSION)
     base = folder / "base"
     CLIPModel(config).save_pretrained(base)
-    tokenizer = CLIPTokenizer(vocab={piece: n for n, piece in enumerate(pieces)}, merges=[])
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=32)
     square = {"height": 32, "width": 32}
     images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=square)
     CLIPProcessor(images, tokenizer).save_pretrained(base)

@@ -89,8 +89,9 @@ class TestFolder:
         }
         house = items["my_red-house.png"]
         assert (house.label_en, house.label_ko) == ("my red house", "my red house")
-        assert house.category == "."
-        assert {item.category for item in album.items} == {".", "odd ones"}
+        assert {item.category for item in album.items} == {folder.name, "odd ones"}
+        assert house.category == folder.name
+        assert all(album.picture(item).digest == item.digest for item in album.items)
         assert items["odd ones/transparent.png"].digest == house.digest
         assert read_picture(house.thumbnail).size == (64, 48)
         assert not album.mean.any()  # too few to tell a mean from their own
@@ -129,6 +130,7 @@ class TestClip:
             queries = album.text_queries(["x"], language)
             assert queries[f"words_{language}"].shape == (1, DIMENSION)
         assert "ConSE" not in album.words["en"].how
+        assert len(album.text_queries(["many words " * 50], "en")) == 2  # what is too long is cut
         assert capsys.readouterr().out == ""
 
     def test_without_the_second_tower_korean_is_left_out(

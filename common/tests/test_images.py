@@ -46,7 +46,7 @@ def file_of(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
 
 def test_a_folder_of_odd_pictures(odd: Path) -> None:
     refused: list[PictureError] = []
-    read = {each.name: each for each in read_pictures(find_pictures(odd), odd, refused)}
+    read = {path.name: each for path, each in read_pictures(find_pictures(odd), odd, refused)}
     assert set(read) == set(CAN_BE_USED)
     assert {error.name for error in refused} == set(CANNOT_BE_USED)
     reasons = {error.name: error.reason for error in refused}
@@ -90,6 +90,12 @@ def test_white_on_nothing_is_seen_on_black(odd: Path) -> None:
     assert picture.notes == ("transparent parts on black",)
     assert picture.image.getpixel(DOOR) == WHITE
     assert picture.image.getpixel(SKY) == BLACK
+
+
+def test_glass_of_one_colour_lies_on_white() -> None:
+    picture = read_picture(file_of(Image.new("RGBA", (64, 64), (255, 0, 0, 128))))
+    assert picture.notes == ("transparent parts on white",)
+    assert picture.image.getpixel((9, 9)) == pytest.approx((255, 127, 127), abs=1)
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -163,7 +169,7 @@ def test_a_file_that_is_not_there() -> None:
 def test_a_name_that_is_no_unicode(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
     draw_house().save(path)
-    (picture,) = read_pictures(find_pictures(tmp_path), tmp_path, [])
+    ((_, picture),) = read_pictures(find_pictures(tmp_path), tmp_path, [])
     assert picture.name == "\N{REPLACEMENT CHARACTER}.png"
 
 

@@ -14,6 +14,7 @@ from common.image_embedding import cached, image_encoder
 from common.odd_pictures import CAN_BE_USED, CANNOT_BE_USED, draw_house, write_odd_pictures
 from common.picture_report import PictureReport
 from common.planted_pictures import COPIES, mix, roc_auc
+from common.tests.random_clip import save_clip
 from common.vectors import Float32, exact_search
 from common.workspace import workspace
 
@@ -96,10 +97,24 @@ def test_your_own_pictures(
     assert "Traceback" not in done.stderr
     for name in CANNOT_BE_USED:
         assert re.search(rf"Cannot be used: odd ones/{name}: \w+", done.stdout)
-    assert f"{len(CAN_BE_USED) + 1} pictures in 2 categories" in done.stdout
+    assert f"{len(CAN_BE_USED) + 1} pictures, by category: odd ones" in done.stdout
     look = done.stdout.partition("집")[2]
     assert "1.000" in look  # the house finds itself
     assert (tmp_path / "out" / "step03_03_gallery.html").stat().st_size > 10_000
+
+
+def test_with_a_clip(
+    engine: str, run_script: Callable[..., subprocess.CompletedProcess], tmp_path: Path
+) -> None:
+    """With random weights: it runs, and nothing is called ConSE."""
+    more = {"IMAGE_MODEL": str(save_clip(tmp_path)), "HF_HUB_OFFLINE": "1"}
+    done = run_script("--quick", "--text", "a car", "--category", "travel-places", **more)
+    assert done.returncode == 0, done.stderr
+    assert "random-clip" in done.stdout
+    assert "random weights only" in done.stdout
+    assert "ConSE" not in done.stdout
+    assert "not run: text to picture (ko)" in done.stdout  # the hub has its other text tower
+    assert re.search(r"rank +words_en +meaning_en +together", done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def by_hand(corpus: object) -> dict[str, list]:
     return answers
 
 
-def same_scores(found: list, expected: list) -> None:
+def check_scores(found: list, expected: list) -> None:
     """Equal scores place by place; which of several equal ones comes first is left open."""
     for one, other in zip(found, expected, strict=True):
         assert [score for _, score in one] == pytest.approx([s for _, s in other], abs=2e-5)
@@ -180,10 +180,10 @@ def test_searches_are_those_by_hand(
     docs = lesson.store(milvus, corpus)
     texts = [query.query for query in QUERIES]
     asked = corpus.encoder.encode_queries(texts), texts
-    same_scores(lesson.search_vectors(docs, asked[0], DEPTH), by_hand["dense"])
-    same_scores(lesson.search_words(docs, texts, DEPTH), by_hand["BM25"])
-    same_scores(lesson.search_both(docs, asked, DEPTH), by_hand["RRF"])
-    same_scores(lesson.search_both(docs, asked, DEPTH, (0.3, 0.7)), by_hand[0.3])
+    check_scores(lesson.search_vectors(docs, asked[0], DEPTH), by_hand["dense"])
+    check_scores(lesson.search_words(docs, texts, DEPTH), by_hand["BM25"])
+    check_scores(lesson.search_both(docs, asked, DEPTH), by_hand["RRF"])
+    check_scores(lesson.search_both(docs, asked, DEPTH, (0.3, 0.7)), by_hand[0.3])
 
 
 def test_quality_is_that_by_hand(
@@ -250,9 +250,9 @@ def test_own_sparse_vectors(
 ) -> None:
     found, exact = lesson.bring_vectors(lesson.store(milvus, corpus), QUERIES)
     expected = [ranking[:10] for ranking in by_hand["BM25"] if ranking]
-    same_scores(exact, expected)
+    check_scores(exact, expected)
     if milvus.can("SPARSE_FLOAT_VECTOR"):
-        same_scores(found, expected)
+        check_scores(found, expected)
         (row,) = milvus.client.query(lesson.OWN, filter="id == 7", output_fields=["weights"])
         paper = papers()[7]
         assert len(row["weights"]) == len(set(tokens(f"{paper.title}. {paper.abstract}")))

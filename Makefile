@@ -21,7 +21,7 @@ learn: .venv/installed-learn
 	$(BIN)/python -m common.tour $(TOUR_ARGS)
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

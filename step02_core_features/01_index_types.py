@@ -63,7 +63,7 @@ ROWS, QUICK_ROWS = 10_000, 2_000
 FEWEST_ROWS, WIDE_ROWS, WIDE_NLIST = 1_024, 2_000, 4_000  # of fewer, a server builds no index
 LITE_CALLS, SERVER_CALLS, QUICK_CALLS = 20, 60, 10  # Milvus Lite takes its time for a request
 RATE = {"requests": 8, "batch": 50, "threads": 4}
-QUICK_RATE = {**RATE, "requests": 4, "runs": 3}
+LITE_RATE, QUICK_RATE = {**RATE, "runs": 3}, {**RATE, "requests": 4, "runs": 3}
 PREFIX = "step02_index"
 PROBE, WIDE = f"{PREFIX}_probe", f"{PREFIX}_wide"  # for wrong parameters, for too many clusters
 WRONG_BUILDS = (
@@ -279,7 +279,8 @@ def main(arguments: list[str] | None = None) -> int:
         heading("1. Vectors")
         say(f"{sample.name}, and {len(sample.queries)} queries apart. Milvus: {milvus.label}.")
         chosen = what_runs(milvus, known)
-        calls, rate = LITE_CALLS if milvus.kind == "lite" else SERVER_CALLS, RATE
+        lite = milvus.kind == "lite"
+        calls, rate = (LITE_CALLS, LITE_RATE) if lite else (SERVER_CALLS, RATE)
         if options.quick:
             calls, rate = QUICK_CALLS, QUICK_RATE
         built = build(milvus, sample, chosen)

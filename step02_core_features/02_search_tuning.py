@@ -124,7 +124,7 @@ def sweep(milvus: Milvus, sample: VectorSet, calls: int) -> list[Measured]:
 
     alone, together = (
         in_turns([partial(ask, size=n, name=name, params=p) for _, name, p in settings], rounds)
-        for n, rounds in ((1, calls), (AT_ONCE, max(3, calls // 2)))
+        for n, rounds in ((1, calls), (AT_ONCE, max(3, calls // 4)))
     )
     measured = []
     for (line, name, params), one, many in zip(settings, alone, together, strict=True):

@@ -33,7 +33,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 COLLECTIONS = tuple(f"step02_hybrid_{x}" for x in ("shop", "indexed", "graph", "many"))
 SHOP, INDEXED, GRAPH, MANY = COLLECTIONS
-ROWS, SERVER_ROWS, MANY_ROWS, QUERIES, REPEAT = 10_000, 20_000, 17_000, 50, 40
+ROWS, SERVER_ROWS, MANY_ROWS, QUERIES, REPEAT = 10_000, 20_000, 17_000, 50, 24
 QUICK = {"rows": 3_000, "repeat": 4}
 MOST_HITS = 16_384  # that a server returns of one search
 M, EFS = 8, (16, 128)  # of HNSW

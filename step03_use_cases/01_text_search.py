@@ -135,9 +135,8 @@ def update_index(client: MilvusClient, name: str, folder: Path, recipe: Recipe) 
 def keep_up(client: MilvusClient, corpus: list[Paper], recipe: Recipe) -> list[tuple]:
     """Index a folder, then again after nothing and after four changes; what was done each time."""
     heading("3. A folder, kept up to date")
-    encoder = recipe.encoder
+    steps, encoder, (*inside, added) = [], recipe.encoder, corpus[: IN_FOLDER + 1]
     create_passages(client, FOLDER, encoder.dimension)
-    steps, (*inside, added) = [], corpus[: IN_FOLDER + 1]
 
     def step(what: str, folder: Path) -> FolderUpdate:
         before = encoder.hits, encoder.encoded
@@ -210,7 +209,8 @@ def compare(
     corpus, queries = judged
     tokens, texts = TokenEncoder(encoder), [paper.text for paper in corpus]  # without the tags
     ids, asked = [paper.id for paper in corpus], [query.query for query in queries]
-    tokens_of = dict(zip(ids, tokens.encode("document", texts), strict=True))
+    of_texts = (found.astype(np.float32) for found in tokens.encode("document", texts))
+    tokens_of = dict(zip(ids, of_texts, strict=True))
     say(
         f"MaxSim keeps {sum(map(len, tokens_of.values())):,} vectors of {encoder.dimension} "
         f"numbers, one a token; plain search keeps {len(ids)}. Encoded now: {tokens.encoded} texts."

@@ -17,10 +17,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 LEARNER, TESTS = PROJECT_ROOT / "requirements.txt", PROJECT_ROOT / "requirements-dev.txt"
+DEMO = PROJECT_ROOT / "requirements-demo.txt"
 CONSTRAINTS = PROJECT_ROOT / "constraints.txt"
 FILES = sorted(PROJECT_ROOT.glob("requirements*.txt"))
+DEMO_FOLDER = PROJECT_ROOT / "step03_use_cases" / "demo"
 # What is ours, and what a test makes up.
-OURS = {"common", "conftest"}
+OURS = {"common", "conftest", *(path.stem for path in DEMO_FOLDER.glob("demo_*.py"))}
 
 files = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 
@@ -40,8 +42,8 @@ def pins(path: Path) -> dict[str, str]:
     return {name: str(r.specifier) for name, r in zip(names, found, strict=True)}
 
 
-def test_the_files_are_the_two_that_are_known() -> None:
-    assert sorted([LEARNER, TESTS]) == FILES
+def test_the_files_are_the_three_that_are_known() -> None:
+    assert sorted([LEARNER, DEMO, TESTS]) == FILES
 
 
 @files
@@ -57,21 +59,23 @@ def test_the_options_are_these_and_the_project_comes_last() -> None:
         return [line for line in path.read_text().splitlines() if line.startswith("-")]
 
     assert options(LEARNER) == ["--constraint constraints.txt", "-e ."]
-    assert options(TESTS) == ["-r requirements.txt"]
+    assert options(DEMO) == ["-r requirements.txt"]
+    assert options(TESTS) == ["-r requirements.txt", "-r requirements-demo.txt"]
     assert LEARNER.read_text().splitlines()[-1] == "-e ."
 
 
 def test_constraints_pin_each_package_once_and_as_the_requirements_do() -> None:
     constraints = pins(CONSTRAINTS)
     assert [line for line in lines_of(CONSTRAINTS) if not re.fullmatch(r"\S+==[\w.]+", line)] == []
-    wanted = pins(LEARNER) | pins(TESTS)
+    wanted = pins(LEARNER) | pins(DEMO) | pins(TESTS)
     both = wanted.keys() & constraints.keys()
     assert {name: wanted[name] for name in both} == {name: constraints[name] for name in both}
     assert {"pymilvus", "numpy"} <= both
 
 
-def test_no_package_is_named_in_both_files() -> None:
-    assert pins(LEARNER).keys() & pins(TESTS).keys() == set()
+def test_no_package_is_named_in_two_files() -> None:
+    names = [name for path in FILES for name in pins(path)]
+    assert sorted(set(names)) == sorted(names)
 
 
 def test_the_package_has_no_requirements_of_its_own() -> None:
@@ -133,6 +137,7 @@ def installed_packages() -> Mapping[str, list[str]]:
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT_ROOT)))
 def test_every_import_is_of_a_package_that_is_named(path: Path) -> None:
     packages = set(pins(LEARNER)) | (set(pins(TESTS)) if is_test(path) else set())
+    packages |= set(pins(DEMO)) if path.is_relative_to(DEMO_FOLDER) else set()
     assert unnamed(imported(path.read_text(encoding="utf-8")), packages) == {}
 
 

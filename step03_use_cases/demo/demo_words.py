@@ -3,7 +3,7 @@
 EXAMPLES = {
     "papers": {
         "en": ("teach a small model to imitate a large one", "vectors for the nodes of a graph"),
-        "ko": ("대통령의 임기는 몇 년인가", "집회를 열 자유"),
+        "ko": ("대통령의 임기는 몇 년인가", "나라가 한 종교만 공식 종교로 삼을 수 있나요?"),
     },
     "questions": {
         "en": (

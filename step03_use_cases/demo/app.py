@@ -75,23 +75,23 @@ def draw() -> None:
     """Draw the page; Streamlit calls this anew after every click."""
     st.set_page_config("Milvus", "🔎")
     st.html(STYLE)
-    with st.sidebar:
-        language = st.radio(
-            "Language · 언어", LANGUAGES, format_func=LANGUAGES.get, horizontal=True
-        )
+    first = st.query_params.get("language")  # a link can say .../?language=ko
+    place = [*LANGUAGES].index(first) if first in LANGUAGES else 0
+    options = {"index": place, "format_func": LANGUAGES.get, "horizontal": True}
+    language = st.sidebar.radio("Language · 언어", LANGUAGES, **options)
     words = words_of(language)
     with explained(words):
         known = engines()
     engine = st.sidebar.radio(words["engine"], known, format_func=known.get)
-    options = read_options()
+    sizes = read_options()
 
     def page_of(name: str) -> Callable[[], None]:
         def show() -> None:
             st.title(words[name], anchor=False)
             with explained(words), st.spinner(words["connecting"]):
-                place = enter(engine)
-            with explained(words, place):
-                PAGES[name](View(place, language, words, options))
+                at = enter(engine)
+            with explained(words, at):
+                PAGES[name](View(at, language, words, sizes))
 
         return show
 

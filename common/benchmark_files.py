@@ -6,12 +6,12 @@ compare_benchmarks(read_benchmark("old.json"), read_benchmark("new.json"))
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from common.benchmark_report import PARTS, Figures, Percentiles, check_targets
-from common.display import milliseconds, say, table
+from common.display import say, table
 from common.measuring import Spread, environment
 from common.process_stats import Usage
 
@@ -194,20 +194,8 @@ def compare_benchmarks(old: Benchmark, new: Benchmark) -> list[Change]:
     found = changes(old, new)
     if not found:
         raise BenchmarkFileError(f"{old.path} and {new.path} have no setting in common")
-    columns = (
-        "load",
-        "searches/s",
-        "new",
-        "ratio",
-        "",
-        "p95",
-        "new",
-        "recall",
-        "new",
-        "failed",
-        "new",
-    )
-    table(f"{old.path.name} and {new.path.name}", columns, [_cells(each) for each in found])
+    columns = ("load, in flight", "searches/s", "ratio", "", "p95, ms", "recall", "failed")
+    table(f"{old.path.name} → {new.path.name}", columns, [_cells(each) for each in found])
     only = len(old.figures) + len(new.figures) - 2 * len(found)
     if only:
         say(f"{only} settings are in one of the files only, and left out.")
@@ -223,10 +211,19 @@ def compare_benchmarks(old: Benchmark, new: Benchmark) -> list[Change]:
 
 
 def _cells(change: Change) -> tuple[str | None, ...]:
-    old, new, ratio = change.old, change.new, change.ratio
-    cells: list[str | None] = [change.label, f"{old.rate:,.0f}", f"{new.rate:,.0f}"]
-    cells.append(None if ratio is None else f"{ratio:.2f}")
-    cells.append("≈" if not change.clear else "faster" if new.rate > old.rate else "slower")
-    times = (each.latency and milliseconds(each.latency.p95) for each in (old, new))
-    recalls = (None if each.recall is None else f"{each.recall:.3f}" for each in (old, new))
-    return (*cells, *times, *recalls, f"{old.failed:,}", f"{new.failed:,}")
+    both = (change.old, change.new)
+    ratio = None if change.ratio is None else f"{change.ratio:.2f}"
+    verdict = "faster" if change.new.rate > change.old.rate else "slower"
+    return (
+        change.label.removesuffix(" in flight"),
+        _arrow(f"{each.rate:,.0f}" for each in both),
+        ratio,
+        verdict if change.clear else "≈",
+        _arrow(f"{each.latency.p95 * 1000:,.1f}" if each.latency else "–" for each in both),
+        _arrow("–" if each.recall is None else f"{each.recall:.3f}" for each in both),
+        _arrow(f"{each.failed:,}" for each in both),
+    )
+
+
+def _arrow(texts: Iterable[str]) -> str:
+    return " → ".join(texts)

@@ -15,7 +15,7 @@ from common.vector_sets import VectorSet, vector_set
 
 import numpy as np
 
-LITE_SIZE, SERVER_SIZE, QUICK_SIZE = (10_000, 64), (20_000, 128), (5_000, 64)
+LITE_SIZE, SERVER_SIZE, QUICK_SIZE = (10_000, 64), (20_000, 128), (3_000, 64)
 LEVELS, QUICK_LEVELS = [1, 4, 16, 64], [1, 8]
 SECONDS, QUICK_SECONDS = 0.5, 0.3
 RUNS, QUICK_RUNS = 3, 2

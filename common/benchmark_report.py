@@ -5,6 +5,7 @@ show_closed([figures], target.title)
 show_targets(check_targets([figures]))
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -19,6 +20,7 @@ from common.process_stats import Usage
 MIB = 2**20
 MOST_LATE = 0.1  # seconds, of the targets below
 LEAST_RATE, LEAST_RECALL, MOST_FAILED = 1_000.0, 0.95, 0.001
+MOST_KINDS = 10  # of errors that are shown
 FULL_CORE = 0.85  # of a core, from which on it counts as busy
 PARTS = ("closed", "open", "mixed")
 
@@ -224,6 +226,8 @@ def explain_ways(figures: Sequence[Figures], lite: bool) -> None:
     most = max(each.in_flight for each in figures)
     top = [each for each in figures if each.in_flight == most]
     took = ", ".join(f"{each.client.cores:.2f} for {each.way}" for each in top)
+    if not top[0].answered:
+        return
     server, cores = top[0].server, machine().cores
     said = f" (the server: {server.cores:.2f})" if server else ""
     say(
@@ -299,9 +303,9 @@ def show_open(figures: Sequence[Figures]) -> None:
     )
     say(
         f"At {last.offered:,.0f} arrivals/s, 95 % of the answers came within {sent} of the sending "
-        f"and within {arrived} of the arrival: the difference is the line before the client's "
+        f"and within {arrived} of the arrival: the difference is the queue before the client's "
         f"{closed.in_flight} places. The callers of the closed loop hold their next request back "
-        f"until they have an answer, so they see no line, and tell {told}."
+        f"until they have an answer, so they see no queue, and tell {told}."
     )
 
 
@@ -318,15 +322,13 @@ def show_mixed(figures: Sequence[Figures]) -> None:
 
 def show_errors(figures: Sequence[Figures]) -> int:
     """Print which errors came how often, if any; the number of requests that failed."""
-    failed = sum(each.failed for each in figures)
-    if failed:
-        rows = [
-            (f"{each.way}, {each.in_flight} in flight", f"{often:,}", kind)
-            for each in figures
-            for kind, often in sorted(each.errors.items(), key=lambda item: -item[1])[:5]
-        ]
-        table("Requests that failed", ("load", "how often", "error"), rows)
-    return failed
+    errors = total(Counter(each.errors) for each in figures)
+    if errors:
+        rows = [(f"{often:,}", kind) for kind, often in errors.most_common(MOST_KINDS)]
+        table("Requests that failed", ("how often", "error"), rows)
+        if len(errors) > MOST_KINDS:
+            say(f"{len(errors) - MOST_KINDS} other kinds of error came less often.")
+    return errors.total()
 
 
 # Service targets
@@ -409,7 +411,7 @@ def draw_closed(figures: Sequence[Figures], title: str, name: str) -> None:
 def draw_open(figures: Sequence[Figures], name: str) -> None:
     """Draw the p95 from sending and from the arrival against the rate of arrivals."""
     drawing, axes = figure(
-        "Open loop: who counts from the sending hides the line", "arrivals per second", "p95, ms"
+        "Open loop: counting from the sending hides the queue", "arrivals per second", "p95, ms"
     )
     closed, *others = figures
     answered = [each for each in others if each.latency and each.response]
@@ -427,6 +429,7 @@ def draw_open(figures: Sequence[Figures], name: str) -> None:
     most = f"the closed loop's rate, {closed.in_flight} in flight"
     axes.axvline(closed.rate, color="#8a8f98", linestyle=":", label=most)
     axes.legend()
+    axes.set_xlim(left=0)
     _log_of_milliseconds(axes)
     save_chart(drawing, name)
 

@@ -96,6 +96,7 @@ def load_rows(
     *,
     batch_size: int = 1000,
     upsert: bool = False,
+    partition: str = "",
     check: bool = True,
     timeout: float = 60.0,
     retries: int = 5,
@@ -118,6 +119,7 @@ def load_rows(
             that is on its way.
         batch_size: rows in a batch.
         upsert: whether a row replaces a row that has its primary key.
+        partition: the partition that takes the rows; the default one where it is empty.
         check: whether rows are checked with `common.schema.check_rows()` before they are sent.
         timeout: seconds for one request.
         retries: how often one request is sent again, after about 0.5, 1, 2, 4 and 8 seconds.
@@ -134,7 +136,7 @@ def load_rows(
     started = time.perf_counter()
     source = iter(rows)
     _skip(source, start_at)
-    sender = _Sender(client, collection, upsert, timeout, retries, start_at)
+    sender = _Sender(client, collection, upsert, timeout, retries, start_at, partition)
     try:
         with _quiet_pymilvus(), _sending_threads(sender) as threads:
             schema = threads.submit(sender.describe).result()
@@ -298,6 +300,7 @@ class _Sender:
         timeout: float,
         retries: int,
         rows_stored: int,
+        partition: str = "",
     ) -> None:
         self.rows_stored = rows_stored  # confirmed, from the first row of the iterable on
         self.repetitions = 0
@@ -305,6 +308,7 @@ class _Sender:
         self._client = client
         self._collection = collection
         self._upsert = upsert
+        self._place = {"partition_name": partition} if partition else {}
         self._timeout = timeout
         self._attempts = retries + 1
         self._keys_are_given = True
@@ -383,7 +387,8 @@ class _Sender:
         write = self._client.upsert if upsert else self._client.insert
         try:
             rows = _Rows(request.rows, start)
-            answer = write(self._collection, rows, timeout=_OneAttempt(self._timeout))
+            limit = _OneAttempt(self._timeout)
+            answer = write(self._collection, rows, timeout=limit, **self._place)
         except (MilvusException, grpc.RpcError) as error:
             verdict = _judge(error)
             sent = request.maybe_stored

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+from common import local_cluster
 from common.connection import Milvus, connect
 from common.local_server import (
     QUICK_TICKS,
@@ -107,6 +108,14 @@ def part() -> Callable[[str, str], str]:
 def server_installed() -> None:
     """For tests that start local servers of their own."""
     reason = missing_reason()
+    if reason:
+        skip_or_fail(reason)
+
+
+@pytest.fixture(scope="session")
+def cluster_installed() -> None:
+    """For tests that start local clusters."""
+    reason = local_cluster.missing_reason()
     if reason:
         skip_or_fail(reason)
 

@@ -19,7 +19,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from common.schema import RowsRefused, check_rows
 
@@ -446,6 +446,7 @@ class _Verdict(NamedTuple):
     again: bool = False  # whether the same request may succeed a little later
     maybe_stored: bool = False  # whether the rows may be stored in spite of the error
     too_large: bool = False  # whether the request was too large
+    refused: bool = False  # whether the rows themselves are what is wrong
 
 
 _TOO_LARGE = re.compile(r"larger than max|exceeds? maxInsertSize", re.IGNORECASE)
@@ -472,6 +473,28 @@ _COLLECTION_NOT_FOUND = 100
 _PARAMETERS_REFUSED = range(1100, 1200)
 
 
+def outlook(error: BaseException) -> Literal["passing", "refused", "hopeless"]:
+    """What to expect of sending the same rows once more after an error of a write.
+
+    "refused": Milvus, or pymilvus, looked at these rows and will never take them as they are.
+    "hopeless": no rows would be taken: the collection is gone, or it is forbidden.
+    "passing": Milvus is away, busy or short of something; the same rows may go through later.
+    """
+    origin = _origin(error)
+    if isinstance(origin, grpc.RpcError):
+        if origin.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
+            return "refused"
+        return "hopeless" if origin.code() in _REFUSALS else "passing"
+    if not isinstance(origin, MilvusException):
+        return "hopeless"  # no error of a write at all
+    if origin.code == _COLLECTION_NOT_FOUND:
+        return "hopeless"
+    verdict = _judge(error)
+    if verdict.too_large or (not verdict.again and verdict.refused):
+        return "refused"
+    return "passing"
+
+
 def _judge(error: BaseException) -> _Verdict:
     """What an error of a write means: whether the rows may be stored, and what to do."""
     origin = _origin(error)
@@ -480,7 +503,7 @@ def _judge(error: BaseException) -> _Verdict:
     if type(origin) in (MilvusException, DescribeCollectionException):
         return _judge_status(origin)
     # One of pymilvus' own kinds of error: it did not even send the request.
-    return _Verdict(f"pymilvus refused them ({_one_line(origin.message)})")
+    return _Verdict(f"pymilvus refused them ({_one_line(origin.message)})", refused=True)
 
 
 def _judge_grpc(code: grpc.StatusCode, details: str) -> _Verdict:
@@ -505,7 +528,7 @@ def _judge_status(error: MilvusException) -> _Verdict:
     message = _one_line(error.message)
     if message.startswith("Unexpected error, message=<"):
         # What pymilvus makes of any exception in its own code, before it sends.
-        return _Verdict(f"pymilvus refused them ({message})")
+        return _Verdict(f"pymilvus refused them ({message})", refused=True)
     said = f"code {int(error.code)}: {message}"
     if error.code == _COLLECTION_NOT_FOUND:
         return _Verdict(f"the collection does not exist ({said}); create it first")
@@ -523,7 +546,8 @@ def _judge_status(error: MilvusException) -> _Verdict:
         return _Verdict(f"Milvus is too busy ({said})", again=True)
     refused = {_SCHEMA_REFUSED, _FORCE_DENY, *_PARAMETERS_REFUSED}
     if error.code in refused or error.is_input_error:
-        return _Verdict(f"Milvus refused them ({said})")
+        denied = error.code == _FORCE_DENY  # all writes, whatever the rows are
+        return _Verdict(f"Milvus refused them ({said})", refused=not denied)
     # Part of a batch may be stored when the error came up. Milvus says if it will pass.
     return _Verdict(f"Milvus failed ({said})", again=error.retriable, maybe_stored=True)
 

@@ -10,17 +10,22 @@ runs once. The gain of a way is the median of its ratios to the baseline of the 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
+from statistics import median
 from typing import NamedTuple
 
+from common.batching import BatchCounts
+from common.client_internals import Channels, channels
 from common.connection import Milvus
-from common.display import figure, save_chart, table
-from common.measuring import PairedRatio, Spread, percentile
+from common.display import figure, milliseconds, save_chart, say, table
+from common.measuring import PairedRatio, Spread, measure_throughput, percentile
 from common.vectors import Float32
 
 import numpy as np
+from numpy.typing import NDArray
 from pymilvus import MilvusClient
 
 Rates = dict[str, Spread]
@@ -76,8 +81,8 @@ def gain_of(rates: Rates, step: str, baseline: str) -> Gain:
     return Gain(step, baseline, PairedRatio(tuple(pairs)))
 
 
-def show_rates(title: str, unit: str, rates: Rates) -> None:
-    """Print the rate of each way, and its ratio to that of the first."""
+def show_rates(title: str, unit: str, rates: Rates) -> Rates:
+    """Print the rate of each way, and its ratio to that of the first; the rates again."""
     first = next(iter(rates))
     rows = []
     for way, spread in rates.items():
@@ -85,28 +90,27 @@ def show_rates(title: str, unit: str, rates: Rates) -> None:
         every = f"{pairs.lowest:.2f} to {pairs.highest:.2f}"
         rows.append((way, f"{spread.median:,.0f} {unit}", f"{pairs.ratio:.2f} x", every))
     table(title, ("way", "median rate", "to the first", "of all rounds"), rows)
+    return rates
 
 
-def show_gains(gains: Sequence[Gain]) -> None:
-    """Print what each step brought against its own baseline."""
-    rows = [
-        (
-            gain.step,
-            gain.baseline,
-            f"{gain.pairs.ratio:.2f} x",
-            f"{gain.pairs.lowest:.2f} to {gain.pairs.highest:.2f}",
-            gain.pairs.clear,
+def show_gains(milvus: Milvus, gains: Sequence[Gain], chart: str) -> None:
+    """Print and draw what each step brought against its own baseline."""
+    rows = []
+    for gain in gains:
+        every = f"{gain.pairs.lowest:.2f} to {gain.pairs.highest:.2f}"
+        rows.append(
+            (gain.step, gain.baseline, f"{gain.pairs.ratio:.2f} x", every, gain.pairs.clear)
         )
-        for gain in gains
-    ]
-    table("Each step's gain", ("step", "against", "gain", "of all rounds", "clear"), rows)
+    table("Medians of pairs", ("step", "against", "gain", "of all rounds", "clear"), rows)
+    draw_gains(milvus, gains, chart)
 
 
 def draw_gains(milvus: Milvus, gains: Sequence[Gain], chart: str) -> None:
     """Draw the gains as bars, with the smallest and the largest ratio of a round as whiskers."""
     title = f"What each step gains: {milvus.label}"
     height = 1.6 + 0.5 * len(gains)
-    drawing, axes = figure(title, "rate against the baseline (times)", "", size=(10, height))
+    xlabel = "rate against the baseline (times, logarithmic)"
+    drawing, axes = figure(title, xlabel, "step", size=(10, height))
     places = range(len(gains))[::-1]  # the first one on top
     ratios = [gain.pairs.ratio for gain in gains]
     below = [gain.pairs.ratio - gain.pairs.lowest for gain in gains]
@@ -121,19 +125,30 @@ def draw_gains(milvus: Milvus, gains: Sequence[Gain], chart: str) -> None:
         axes.annotate(text, (end, place), (6, 0), textcoords="offset points", va="center")
     axes.axvline(1, color="#333333", linewidth=1)
     axes.set_xscale("log")
+    left = min(0.8, 0.9 * min(gain.pairs.lowest for gain in gains))
+    right = 2.5 * max(gain.pairs.highest for gain in gains)
+    ticks = [
+        tick for power in (0.01, 0.1, 1, 10, 100, 1000) for tick in (power, 2 * power, 5 * power)
+    ]
+    axes.set_xlim(left, right)
+    axes.set_xticks([tick for tick in ticks if left <= tick <= right])
+    axes.set_xticks([], minor=True)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlim(right=2.5 * max(gain.pairs.highest for gain in gains))
     axes.set_yticks(places, [f"{gain.step}\n(against {gain.baseline})" for gain in gains])
     axes.grid(axis="y", visible=False)
     axes.legend(loc="lower right")
     save_chart(drawing, chart)
 
 
-def rate_of(work: Callable[[], object], amount: int) -> float:
-    """Do some work once; its amount per second."""
-    started = time.perf_counter()
-    work()
-    return amount / (time.perf_counter() - started)
+def timed(work: Callable[..., object], amount: int, *arguments: object) -> Callable[[], float]:
+    """A way for `in_rounds`: does some work once, and gives its amount per second."""
+
+    def measure() -> float:
+        started = time.perf_counter()
+        work(*arguments)
+        return amount / (time.perf_counter() - started)
+
+    return measure
 
 
 async def closed_loop(ask: Search, queries: Float32, *, callers: int, searches: int) -> Load:
@@ -165,7 +180,85 @@ async def closed_loop(ask: Search, queries: Float32, *, callers: int, searches: 
     return Load(searches / (time.perf_counter() - started), percentile(seconds, 95))
 
 
-def popular_queries(distinct: int, length: int, *, exponent: float = 1.0, seed: int = 0):
+def callers_in_turns(
+    runner: asyncio.Runner,
+    asks: Mapping[str, Search],
+    queries: Float32,
+    rounds: int,
+    *,
+    callers: int,
+    searches: int,
+) -> dict[str, list[Load]]:
+    """Run `closed_loop` with each way to ask in every round (`in_rounds`).
+
+    Args:
+        runner: of the event loop to which the clients belong.
+        asks: from a way to what searches with one query.
+        queries, callers, searches: as for `closed_loop`.
+        rounds: that count.
+
+    Returns:
+        From each way to its loads, one of each round.
+    """
+    loads: dict[str, list[Load]] = {way: [] for way in asks}
+
+    def measure(way: str) -> float:
+        how = {"callers": callers, "searches": searches}
+        loads[way].append(runner.run(closed_loop(asks[way], queries, **how)))
+        return loads[way][-1].rate
+
+    in_rounds({way: partial(measure, way) for way in asks}, rounds)
+    return {way: own[-rounds:] for way, own in loads.items()}  # the first one warmed up
+
+
+def show_loads(loads: Mapping[str, Sequence[Load]], counts: BatchCounts) -> Rates:
+    """Print rates and waits of callers at once, and how large the batches were; the rates."""
+    rates = {way: Spread(tuple(load.rate for load in own)) for way, own in loads.items()}
+    first = next(iter(rates))
+    rows = []
+    for way, own in loads.items():
+        pairs = gain_of(rates, way, first).pairs
+        wait = milliseconds(median(load.p95 for load in own))
+        rows.append((way, f"{rates[way].median:,.0f} searches/s", wait, f"{pairs.ratio:.2f} x"))
+    table("Callers at once", ("way", "median rate", "median p95", "to the first"), rows)
+    say(f"{counts.mean_batch:.1f} searches in a request, the mean.")
+    return rates
+
+
+def show_channels(client: MilvusClient) -> Channels:
+    """Print which gRPC channels are open to the Milvus of a client."""
+    there = channels(client)
+    say(
+        f"Channels: {there.dedicated} dedicated ones, and {there.shared} that {there.clients} "
+        "clients share. There is no pool: one channel carries many requests at a time."
+    )
+    return there
+
+
+def ask_in_threads(
+    ask: Callable[[MilvusClient], object], clients: list[MilvusClient], threads: int, calls: int
+) -> float:
+    """Let threads search, each with a client that no other has then; the calls per second.
+
+    Args:
+        ask: searches once with a client.
+        clients: as many as threads, or one for all of them.
+        threads: how many.
+        calls: of all of them.
+    """
+    free = clients * (threads // len(clients))  # pop() and append() are safe in threads
+
+    def call() -> None:
+        client = free.pop()
+        ask(client)
+        free.append(client)
+
+    return measure_throughput(call, threads=threads, calls=max(calls, threads)).per_second
+
+
+def popular_queries(
+    distinct: int, length: int, *, exponent: float = 1.0, seed: int = 0
+) -> NDArray[np.int64]:
     """Numbers of queries as people ask them: a few often, most rarely (Zipf's law).
 
     Returns:
@@ -234,8 +327,6 @@ def _start_process(
 
 def _search_in_process(number: int, searches: int, threads: int) -> int:
     """Search so often, from so many threads that share the client."""
-    from concurrent.futures import ThreadPoolExecutor
-
     client, queries = _PROCESS["client"], _PROCESS["queries"]
 
     def one(turn: int) -> int:

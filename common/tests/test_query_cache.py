@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from common.local_server import _free_ports
+from common.local_server import free_ports
 from common.query_cache import MemoryStore, QueryCache, RedisStore, Store, StoreFailed
 
 import numpy as np
@@ -23,7 +23,7 @@ def redis_url(
 ) -> Iterator[str]:
     """A Redis of this file alone."""
     program = part("redis-server", "apt-get install redis-server")
-    folder, port = tmp_path_factory.mktemp("redis"), _free_ports(1)[0]
+    folder, port = tmp_path_factory.mktemp("redis"), free_ports(1)[0]
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         url = f"redis://127.0.0.1:{port}/0"
@@ -243,7 +243,7 @@ def test_two_processes_share_redis_and_names_are_apart(redis_url: str) -> None:
 def test_without_redis_milvus_answers_and_writes_are_refused(
     part: Callable[[str, str], str], tmp_path: Path
 ) -> None:
-    program, port = part("redis-server", "apt-get install redis-server"), _free_ports(1)[0]
+    program, port = part("redis-server", "apt-get install redis-server"), free_ports(1)[0]
     url = f"redis://:secret@127.0.0.1:{port}/0"
     with pytest.raises(StoreFailed, match=rf"no Redis at 127.0.0.1:{port}") as caught:
         RedisStore(url, "test")

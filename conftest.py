@@ -163,16 +163,21 @@ def client(milvus: Milvus) -> MilvusClient:
 
 def remove_since(client: MilvusClient, collections: set[str], databases: set[str]) -> None:
     """Drop the collections and databases that were not there before a test."""
-    for name in set(client.list_collections()) - collections:
-        for alias in aliases_of(client, name):
-            client.drop_alias(alias)
-        client.drop_collection(name)
+    remove_collections(client, collections)
     for name in set(client.list_databases()) - databases:
         config = client._config
         inside = MilvusClient(config.uri, token=config.token, db_name=name)
-        remove_since(inside, set(), {*databases, name})
+        remove_collections(inside, set())
         inside.close()
         client.drop_database(name)
+
+
+def remove_collections(client: MilvusClient, kept: set[str]) -> None:
+    """Drop the other collections of the client's database, with their aliases."""
+    for name in set(client.list_collections()) - kept:
+        for alias in aliases_of(client, name):
+            client.drop_alias(alias)
+        client.drop_collection(name)
 
 
 @pytest.fixture

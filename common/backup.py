@@ -1,22 +1,17 @@
 """Backing up a collection while it is in use: streamed, resumable, and in increments.
 
     manifest = back_up(milvus, "papers", storage)
-    check_files(storage, manifest)
-    differences = compare(milvus, storage, manifest, "papers")
+    check_files(storage, chain_of(storage, manifest.name))
 
 What a backup holds while others write: each row that was there all the time, once, as of some
 moment between begin and end; a row that was inserted, deleted or changed meanwhile as it was
 before or after. There is no single moment to which all rows belong.
 """
 
-import heapq
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 from common.backup_format import (
@@ -46,7 +41,6 @@ import pyarrow as pa
 PART_BYTES = 16_000_000  # of rows in memory, before they are compressed into a file
 PAGE_BYTES = 4_000_000  # of rows that one query brings
 _SINCE_TYPES = {"INT8", "INT16", "INT32", "INT64", "FLOAT", "DOUBLE", "VARCHAR"}
-_SHOWN = 3  # keys that a comparison names
 
 Key = int | str
 
@@ -60,6 +54,9 @@ class Sizes:
     timeout: float = 120.0
 
 
+SIZES = Sizes()
+
+
 def back_up(
     milvus: Any,
     collection: str,
@@ -69,7 +66,7 @@ def back_up(
     whole: bool = False,
     resume: bool = False,
     anew: bool = False,
-    sizes: Sizes = Sizes(),
+    sizes: Sizes = SIZES,
     progress: Callable[[int], object] | None = None,
 ) -> Manifest:
     """Back up a collection into a new folder of a storage.
@@ -102,7 +99,7 @@ def back_up(
         read_part(storage, manifest, part)  # what is there already must be whole
     rows = manifest.rows
     for partition, after in _left(manifest):
-        pages = _batches(milvus, manifest, schema, partition, after, sizes)
+        pages = live_batches(milvus, manifest, schema, partition, after, sizes)
         for batches in _gather(pages, sizes.part, progress, rows):
             parts.append(_write_part(storage, manifest, partition, len(parts), batches))
             rows += parts[-1].rows
@@ -110,7 +107,6 @@ def back_up(
             write_manifest(storage, manifest, PROGRESS)
     last = count_now(milvus.client, description["collection"], timeout=sizes.timeout)
     manifest = replace(manifest, counted=[*counted, last], finished=_now(), digest=_total(parts))
-    _refuse_losses(manifest)
     write_manifest(storage, manifest)
     storage.remove(f"{manifest.name}/{PROGRESS}")
     return manifest
@@ -167,76 +163,6 @@ def check_files(storage: Storage, chain: Sequence[Manifest]) -> int:
     return sum(manifest.rows for manifest in chain)
 
 
-@dataclass
-class Comparison:
-    """Rows of a backup against those of a collection, told apart by partition and key."""
-
-    equal: int = 0
-    changed: int = 0
-    missing: int = 0  # in the backup only
-    extra: int = 0  # in the collection only
-    examples: dict[str, list[Key]] = field(default_factory=dict)
-
-    @property
-    def same(self) -> bool:
-        """Whether the two hold the same rows."""
-        return not (self.changed or self.missing or self.extra)
-
-    def add(self, kind: str, key: Key) -> None:
-        """Count a row that is `kind`: an attribute of this class."""
-        setattr(self, kind, getattr(self, kind) + 1)
-        if kind != "equal" and len(self.examples.setdefault(kind, [])) < _SHOWN:
-            self.examples[kind].append(key)
-
-
-def compare(
-    milvus: Any,
-    storage: Storage,
-    chain: Sequence[Manifest],
-    collection: str,
-    sizes: Sizes = Sizes(),
-) -> Comparison:
-    """Compare every row of a backup with those of a collection, by their digests, as a stream.
-
-    Raises:
-        BackupRefused: the collection is not loaded, or has other fields than the backup.
-    """
-    description = require_loaded(milvus, collection, sizes.timeout)
-    if not same_schema(description, chain[-1].description):
-        raise BackupRefused(f"{collection!r} has other fields than the backup {chain[-1].name}")
-    saved = ((key, place, "backup", d) for key, place, d in _digests_of(storage, chain))
-    live = ((key, place, "live", d) for key, place, d in _live_digests(milvus, description, sizes))
-    result = Comparison()
-    for (key, _), group in groupby(heapq.merge(saved, live), key=itemgetter(0, 1)):
-        digests = {side: digest for _, _, side, digest in group}
-        if len(digests) == 2:
-            result.add("equal" if digests["backup"] == digests["live"] else "changed", key)
-        else:
-            result.add("missing" if "backup" in digests else "extra", key)
-    return result
-
-
-def effective_rows(
-    storage: Storage, chain: Sequence[Manifest]
-) -> Iterator[tuple[Key, str, pa.RecordBatch, int]]:
-    """The rows that a chain restores, in the order of keys: key, partition, batch, row in it.
-
-    Of a key that several backups of the chain hold, the last one counts.
-    """
-    streams = [
-        _keyed(storage, manifest, partition, number)
-        for number, manifest in enumerate(chain)
-        for partition in dict.fromkeys(part.partition for part in manifest.parts)
-    ]
-    ordered = heapq.merge(*streams, key=itemgetter(0, 1))
-    for key, group in groupby(ordered, key=itemgetter(0)):
-        versions = list(group)
-        newest = versions[0][1]
-        for _, number, partition, batch, row in versions:
-            if number == newest:
-                yield key, partition, batch, row
-
-
 def require_loaded(milvus: Any, collection: str, timeout: float) -> dict[str, Any]:
     """The description of a collection that can be read.
 
@@ -246,6 +172,8 @@ def require_loaded(milvus: Any, collection: str, timeout: float) -> dict[str, An
     if not milvus.client.has_collection(collection, timeout=timeout):
         raise BackupRefused(f"there is no collection {collection!r} at {milvus.address}")
     description = describe_whole(milvus.client, collection, timeout=timeout)
+    if milvus.kind == "lite":  # where nothing is loaded after a start, for this process alone
+        milvus.client.load_collection(description["collection"], timeout=timeout)
     state = milvus.client.get_load_state(description["collection"], timeout=timeout)["state"]
     if getattr(state, "name", str(state)) != "Loaded":
         raise BackupRefused(
@@ -399,7 +327,7 @@ def _left(manifest: Manifest) -> list[tuple[str, Key | None]]:
     return [(left[0], last.last_key), *((partition, None) for partition in left[1:])]
 
 
-def _batches(
+def live_batches(
     milvus: Any,
     manifest: Manifest,
     schema: pa.Schema,
@@ -407,7 +335,11 @@ def _batches(
     after: Key | None,
     sizes: Sizes,
 ) -> Iterator[pa.RecordBatch]:
-    """Pages of a partition as columns; each page is about `sizes.page` bytes."""
+    """The rows of a partition that belong into a backup, read from Milvus in the order of keys.
+
+    Each batch is about `sizes.page` bytes; `after` is the last key that is there already, and an
+    empty `partition` stands for all of them.
+    """
     description = manifest.description
     pages = pages_by_key(
         milvus,
@@ -417,7 +349,7 @@ def _batches(
         condition=_condition(manifest.since_field, manifest.since),
         partition=partition,
         output_fields=_output_fields(description, schema),
-        page_rows=100,
+        page_rows=_first_page(description, sizes),
         timeout=sizes.timeout,
     )
     # To Milvus Lite each page costs as much as a scan of the collection: few large ones.
@@ -432,6 +364,12 @@ def _batches(
             rows = pages.send(max(1, min(MOST_ROWS, int(wanted / each))))
         except StopIteration:
             return
+
+
+def _first_page(description: Mapping[str, Any], sizes: Sizes) -> int:
+    """How many rows to ask for before the size of any is known: their vectors and as much again."""
+    dimensions = sum(int(each["params"].get("dim", 0)) for each in description["fields"])
+    return max(1, min(1_000, int(sizes.page / (8 * dimensions + 256))))
 
 
 def _output_fields(description: Mapping[str, Any], schema: pa.Schema) -> list[str]:
@@ -489,85 +427,3 @@ def _write_part(
 
 def _total(parts: Sequence[Part]) -> str:
     return as_text(sum(int(part.digest, 16) for part in parts) % (1 << 128))
-
-
-def _refuse_losses(manifest: Manifest) -> None:
-    """Where nobody wrote meanwhile, as many rows must be there as count(*) says, or keys doubled.
-
-    A key that was inserted twice is counted twice by a server and read once: then the backup has
-    fewer rows than were counted, which is told and no error.
-    """
-    if manifest.base or len(set(manifest.counted)) > 1:
-        return
-    if manifest.rows > manifest.counted[0]:
-        raise BackupDamaged(
-            f"{manifest.rows:,} rows were read, and count(*) says {manifest.counted[0]:,}"
-        )
-
-
-# Rows of a chain, and of a collection, in the order of keys
-
-
-def _keyed(
-    storage: Storage, manifest: Manifest, partition: str, number: int
-) -> Iterator[tuple[Key, int, str, pa.RecordBatch, int]]:
-    """The rows of one partition of one backup; the later the backup, the earlier it sorts."""
-    key = key_field(manifest.description)["name"]
-    for part in manifest.parts:
-        if part.partition == partition:
-            for batch in part_batches(storage, manifest, part):
-                for row, value in enumerate(batch.column(key).to_pylist()):
-                    yield value, -number, partition, batch, row
-
-
-def _digests_of(
-    storage: Storage, chain: Sequence[Manifest]
-) -> Iterator[tuple[Key, str, bytes]]:
-    """Key, partition and digest of each row that a chain restores, in that order."""
-    if len(chain) == 1:  # no row hides another: whole batches at once
-        streams = [
-            _batch_digests(storage, chain[0], partition)
-            for partition in dict.fromkeys(part.partition for part in chain[0].parts)
-        ]
-        yield from heapq.merge(*streams)
-        return
-    for key, partition, batch, row in effective_rows(storage, chain):
-        yield key, partition, row_digests(batch.slice(row, 1))[0]
-
-
-def _batch_digests(
-    storage: Storage, manifest: Manifest, partition: str
-) -> Iterator[tuple[Key, str, bytes]]:
-    key = key_field(manifest.description)["name"]
-    for part in manifest.parts:
-        if part.partition == partition:
-            for batch in part_batches(storage, manifest, part):
-                keys = batch.column(key).to_pylist()
-                yield from zip(keys, [partition] * len(keys), row_digests(batch), strict=True)
-
-
-def _live_digests(
-    milvus: Any, description: Mapping[str, Any], sizes: Sizes
-) -> Iterator[tuple[Key, str, bytes]]:
-    """Key, partition and digest of each row of a collection, in that order."""
-    manifest = Manifest("", "", "", dict(description))
-    schema, key = arrow_schema(description), key_field(description)["name"]
-
-    def stream(partition: str) -> Iterator[tuple[Key, str, bytes]]:
-        for batch in _batches(milvus, manifest, schema, partition, None, sizes):
-            keys = batch.column(key).to_pylist()
-            yield from zip(keys, [partition] * len(keys), row_digests(batch), strict=True)
-
-    return heapq.merge(*(stream(partition) for partition in description["partitions"] or [""]))
-
-
-def digest_of(milvus: Any, collection: str, columns: Sequence[str], sizes: Sizes) -> tuple[int, str]:
-    """The number of rows of a collection, and the sum of their digests over some columns."""
-    description = require_loaded(milvus, collection, sizes.timeout)
-    manifest, schema = Manifest("", "", "", description), arrow_schema(description)
-    rows, total = 0, 0
-    for partition in description["partitions"] or [""]:
-        for batch in _batches(milvus, manifest, schema, partition, None, sizes):
-            rows += batch.num_rows
-            total = add_digests(row_digests(batch.select(list(columns))), total)
-    return rows, as_text(total)

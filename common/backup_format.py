@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from common.collection_description import Description, key_field
+from common.collection_description import Description
 from common.data_types import raw_bytes
 from common.object_storage import Storage
 
@@ -294,7 +294,9 @@ def to_rows(batch: pa.RecordBatch, description: Description) -> list[dict]:
         name: _values(batch.column(name), kinds.get(name, META)) for name in batch.schema.names
     }
     extras = columns.pop(META, None)
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
     for row, extra in zip(rows, extras or (), strict=False):
         row.update(extra)
     return rows
@@ -314,8 +316,3 @@ def _values(column: pa.Array, kind: str) -> list:
     if dtype is not None:
         return [None if value is None else np.frombuffer(value, dtype) for value in values]
     return values
-
-
-def keys_of(batch: pa.RecordBatch, description: Description) -> list[int | str]:
-    """The primary keys of a batch."""
-    return batch.column(key_field(description)["name"]).to_pylist()

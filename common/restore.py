@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from common.backup import Sizes, digest_of, effective_rows
+from common.backup import SIZES, Sizes
+from common.backup_comparison import digest_of, effective_rows
 from common.backup_format import (
     META,
-    BackupDamaged,
     BackupRefused,
     Manifest,
     arrow_schema,
@@ -64,7 +64,6 @@ class Plan:
     description: Description
     columns: tuple[str, ...]  # of the files, that are restored
     left_out: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,9 @@ def plan_restore(milvus: Any, chain: Sequence[Manifest], leave_out: Sequence[str
         )
     if not any(is_vector(each) for each in description["fields"]):
         raise BackupRefused("no vector field is left, and a collection needs one")
-    columns = [name for name in arrow_schema(source).names if name == META or _has(description, name)]
-    return Plan(description, tuple(columns), tuple(leave_out))
+    kept = {META, *(each["name"] for each in description["fields"])}
+    columns = tuple(name for name in arrow_schema(source).names if name in kept)
+    return Plan(description, columns, tuple(leave_out))
 
 
 def restore(
@@ -140,7 +140,7 @@ def restore(
     *,
     aliases: bool = False,
     drop_unfinished: bool = False,
-    sizes: Sizes = Sizes(),
+    sizes: Sizes = SIZES,
     progress: Callable[[int], object] | None = None,
 ) -> Restored:
     """Make a collection of a backup.
@@ -172,11 +172,12 @@ def restore(
             )
         client.rename_collection(staging, target, timeout=sizes.timeout)
     except BaseException as error:
-        error.add_note(_clean_up(client, staging, target, sizes.timeout))
-        if isinstance(error, Exception) and not hasattr(error, "exit_code"):
-            note = error.__notes__[-1]
-            raise RestoreFailed(f"{target!r} was not restored: {error_line(error)}. {note}") from error
-        raise
+        left = _clean_up(client, staging, target, sizes.timeout)
+        if not isinstance(error, Exception):  # Ctrl-C
+            error.add_note(left)
+            raise
+        why = str(error) if hasattr(error, "exit_code") else error_line(error)
+        raise RestoreFailed(f"{target!r} was not restored: {why}. {left}.") from error
     client.load_collection(target, timeout=sizes.timeout)  # Milvus Lite releases what is renamed
     for alias in plan.description["aliases"] if aliases else ():
         client.create_alias(target, alias, timeout=sizes.timeout)
@@ -199,11 +200,13 @@ def differences(wanted: Description, made: Description) -> list[str]:
     there = {each["name"]: each for each in made["fields"]}
     for each in wanted["fields"]:
         if _comparable(each) != _comparable(there.get(each["name"], {})):
-            found.append(f"field {each['name']}: {each} became {there.get(each['name'])}")
+            changes = _changes(_comparable(each), _comparable(there.get(each["name"], {})))
+            found.append(f"field {each['name']}: {changes}")
     indexes = {index["field"]: index for index in made["indexes"]}
     for index in wanted["indexes"]:
         if index != indexes.get(index["field"]):
-            found.append(f"index {index['name']}: {index} became {indexes.get(index['field'])}")
+            changes = _changes(index, indexes.get(index["field"], {}))
+            found.append(f"index {index['name']}: {changes}")
     return found
 
 
@@ -229,10 +232,6 @@ def _field_obstacles(milvus: Any, each: dict[str, Any], option: str) -> list[Obs
     if matches and not milvus.can("TEXT_MATCH"):
         found.append(Obstacle(f"match:{each['name']}", milvus.can("TEXT_MATCH").reason))
     return found
-
-
-def _has(description: Description, name: str) -> bool:
-    return any(each["name"] == name for each in description["fields"])
 
 
 def _leave_out(description: Description, option: str) -> None:
@@ -371,3 +370,7 @@ def _comparable(each: dict[str, Any]) -> dict[str, Any]:
     return {**each, "params": params}
 
 
+def _changes(wanted: dict[str, Any], made: dict[str, Any]) -> str:
+    """What differs between two dicts, in words."""
+    names = [name for name in {**wanted, **made} if wanted.get(name) != made.get(name)]
+    return ", ".join(f"{name} {wanted.get(name)!r} became {made.get(name)!r}" for name in names)

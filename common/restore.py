@@ -171,13 +171,16 @@ def restore(
                 f"digest {found[1]} came back"
             )
         client.rename_collection(staging, target, timeout=sizes.timeout)
+        _forget_schemas(client, staging, target)
     except BaseException as error:
         left = _clean_up(client, staging, target, sizes.timeout)
         if not isinstance(error, Exception):  # Ctrl-C
             error.add_note(left)
             raise
         why = str(error) if hasattr(error, "exit_code") else error_line(error)
-        raise RestoreFailed(f"{target!r} was not restored: {why}. {left}.") from error
+        raise RestoreFailed(
+            f"{target!r} was not restored: {why.removesuffix('.')}. {left}."
+        ) from error
     client.load_collection(target, timeout=sizes.timeout)  # Milvus Lite releases what is renamed
     for alias in plan.description["aliases"] if aliases else ():
         client.create_alias(target, alias, timeout=sizes.timeout)
@@ -350,6 +353,15 @@ def _batches_of(storage: Storage, chain: Sequence[Manifest]):
 
 def _joined(rows: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.concat_batches(rows)
+
+
+def _forget_schemas(client: Any, *names: str) -> None:
+    """Let pymilvus ask for the schemas anew: it keeps them by name, also after a rename.
+
+    Otherwise rows for the next collection of the staging name would be sent in the form of this.
+    """
+    for name in names:
+        client._get_connection()._invalidate_schema(name, db_name=client._config.db_name or "")
 
 
 def _clean_up(client: Any, staging: str, target: str, timeout: float) -> str:

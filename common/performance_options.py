@@ -23,7 +23,7 @@ STEPS = (  # of the summary: a way, and the one that it is compared with
     ("8 threads, dedicated", "8 threads, one client"),
     ("2 processes, 4 threads", "8 threads, one client"),
     ("asyncio, 8 at once", "8 threads, one client"),
-    ("100 a request", "1 query a request"),
+    ("requests of 100", "requests of 1"),
     ("the id only", "all fields"),
     ("Bounded", "Strong"),
     ("cache in memory", "no cache"),
@@ -51,8 +51,8 @@ class Sizes(NamedTuple):
     mapped: int
 
 
-LITE = Sizes(4_000, ROUNDS, 2_000, 60, 30_000)
-SERVER = Sizes(20_000, ROUNDS, 5_000, 400, 30_000)
+LITE = Sizes(4_000, ROUNDS, 2_000, 60, 20_000)
+SERVER = Sizes(20_000, ROUNDS, 4_000, 300, 20_000)
 QUICK = Sizes(2_000, QUICK_ROUNDS, 1_000, 40, 0)
 
 

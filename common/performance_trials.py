@@ -9,7 +9,7 @@ runs once. The gain of a way is the median of its ratios to the baseline of the 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -79,6 +79,12 @@ def gain_of(rates: Rates, step: str, baseline: str) -> Gain:
     """What one way brings against another one of the same rounds."""
     pairs = zip(rates[step].values, rates[baseline].values, strict=True)
     return Gain(step, baseline, PairedRatio(tuple(pairs)))
+
+
+def gains_of(measured: Iterable[Rates], steps: Iterable[tuple[str, str]]) -> list[Gain]:
+    """The gains of those steps, pairs of a way and its baseline, that were measured."""
+    every = {way: rates for rates in measured for way in rates}
+    return [gain_of(every[step], step, baseline) for step, baseline in steps if step in every]
 
 
 def show_rates(title: str, unit: str, rates: Rates) -> Rates:

@@ -1,13 +1,12 @@
 """Performance: what makes Milvus fast from Python, each step against its baseline.
 
     python step04_advanced/01_performance.py
-    python step04_advanced/01_performance.py --rows 100000 --dimension 384 --callers 200
+    python step04_advanced/01_performance.py --rows 100000 --dimension 384
     python step04_advanced/01_performance.py --redis redis://localhost:6379/0
 
-You insert row by row, in batches, from NumPy and with several writers; search with one client and
-with many, in threads, processes and asyncio; ask for many answers in one request; keep answers in a
-cache; gather the searches of 100 callers; write files for a bulk import. The ways to do the same
-work run in turns, and the last chart shows what each step gains.
+You insert row by row, in batches and with several writers; search with one client and many, in
+threads, processes and asyncio; put many queries into a request; cache answers; gather the searches
+of 100 callers; write files for a bulk import. The last chart shows what each step gains.
 
 Needs: any Milvus (Milvus Lite by default)
 Read:  docs/en/step04_advanced.md#performance
@@ -15,7 +14,6 @@ Read:  docs/en/step04_advanced.md#performance
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -23,16 +21,10 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from common import bulk_files
 from common import performance_options as sizing
 from common import performance_trials as trials
 from common.batching import SearchBatcher
-from common.bulk_files import (
-    bulk_writer_missing,
-    different_rows,
-    import_files,
-    upload,
-    write_files,
-)
 from common.cache_trial import CacheReport, measure_caches
 from common.connection import Milvus, connect
 from common.display import heading, left_out, run, say
@@ -41,7 +33,7 @@ from common.index_trial import ids_of
 from common.load_memory import show_load_memory, store_half
 from common.loading import load_rows
 from common.performance_options import Sizes
-from common.performance_trials import Gain, Rates, closed_loop, gain_of, in_rounds, timed
+from common.performance_trials import Rates, closed_loop, in_rounds, timed
 from common.query_cache import MemoryStore, QueryCache, RedisStore
 from common.vector_sets import VectorSet, vector_set
 from common.vectors import to_float16
@@ -53,24 +45,15 @@ from pymilvus import AsyncMilvusClient, DataType, MilvusClient
 MAIN, INGEST, HALF, BULK = (f"step04_performance{s}" for s in ("", "_ingest", "_half", "_bulk"))
 HNSW = ("HNSW", {"M": 16, "efConstruction": 200})
 TIMEOUT = 60.0  # seconds; without one, pymilvus repeats a failing call for minutes
-SEARCH = {"limit": 10, "output_fields": ["id"], "search_params": {"params": {"ef": 32}}}
-SEARCH |= {"timeout": TIMEOUT}
+SEARCH = {"limit": 10, "output_fields": ["id"], "timeout": TIMEOUT}
+SEARCH |= {"search_params": {"params": {"ef": 32}}}
 QUERIES, THREADS, WRITERS, BATCH, FEW = sizing.QUERIES, 8, 3, 1_000, 50
-
-
-def fresh(client: MilvusClient, dimension: int) -> None:
-    """Make an empty collection to insert into; it has no index, and is not loaded."""
-    client.drop_collection(INGEST, timeout=TIMEOUT)
-    schema = client.create_schema()
-    schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
-    client.create_collection(INGEST, schema=schema, properties=OURS, timeout=TIMEOUT)
 
 
 def ways_to_insert(client: MilvusClient, sample: VectorSet, rows: int) -> dict[str, tuple]:
     """Each way to insert: what to call, and how many rows that stores."""
-    arrays = [{"id": n, "vector": vector} for n, vector in enumerate(sample.vectors[:rows])]
-    lists = [{**row, "vector": row["vector"].tolist()} for row in arrays]
+    arrays = [{"vector": vector} for vector in sample.vectors[:rows]]
+    lists = [{"vector": row["vector"].tolist()} for row in arrays]
 
     def loop(some: list[dict], size: int) -> None:
         for start in range(0, len(some), size):
@@ -81,30 +64,33 @@ def ways_to_insert(client: MilvusClient, sample: VectorSet, rows: int) -> dict[s
             parts = [arrays[start : start + BATCH] for start in range(0, len(arrays), BATCH)]
             list(pool.map(partial(client.insert, INGEST, timeout=TIMEOUT), parts))
 
+    every = len(arrays)
     return {
         "1 row a request": (partial(loop, lists[:FEW], 1), FEW),
-        "lists, 100 a request": (partial(loop, lists, 100), len(arrays)),
-        "lists, 1,000 a request": (partial(loop, lists, BATCH), len(arrays)),
-        "NumPy rows, 1,000 a request": (partial(loop, arrays, BATCH), len(arrays)),
-        "load_rows(), NumPy rows": (
-            partial(load_rows, client, INGEST, arrays, batch_size=BATCH),
-            len(arrays),
-        ),
-        f"{WRITERS} writers, NumPy rows": (write_at_once, len(arrays)),
+        "lists, 100 a request": (partial(loop, lists, 100), every),
+        "lists, 1,000 a request": (partial(loop, lists, BATCH), every),
+        "NumPy rows, 1,000 a request": (partial(loop, arrays, BATCH), every),
+        "load_rows(), NumPy rows": (partial(load_rows, client, INGEST, arrays), every),
+        f"{WRITERS} writers, NumPy rows": (write_at_once, every),
     }
 
 
 def insert(client: MilvusClient, sample: VectorSet, sizes: Sizes) -> Rates:
-    """Measure the ways to insert, each into an empty collection."""
+    """Measure the ways to insert, all into one collection, which has no index and is not loaded."""
     heading("1. Insert")
-
-    def measure(work: Callable[[], object], rows: int) -> float:
-        fresh(client, sample.dimension)
-        return timed(work, rows)()
-
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True, auto_id=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=sample.dimension)
+    client.create_collection(INGEST, schema=schema, properties=OURS, timeout=TIMEOUT)
     ways = ways_to_insert(client, sample, sizes.ingest)
-    ways = {way: partial(measure, *work) for way, work in ways.items()}
-    return trials.show_rates("Insert", "rows/s", in_rounds(ways, sizes.rounds))
+    rates = in_rounds({way: timed(*work) for way, work in ways.items()}, sizes.rounds)
+    client.drop_collection(INGEST, timeout=TIMEOUT)
+    return trials.show_rates("Insert", "rows/s", rates)
+
+
+async def search(client: AsyncMilvusClient, query: np.ndarray) -> object:
+    """One search, in an event loop."""
+    return await client.search(MAIN, data=[query], **SEARCH)
 
 
 def ask_at_once(milvus: Milvus, sample: VectorSet, sizes: Sizes) -> Rates:
@@ -113,8 +99,7 @@ def ask_at_once(milvus: Milvus, sample: VectorSet, sizes: Sizes) -> Rates:
     turn, few, searches = count(), max(5, sizes.searches // 20), sizes.searches
 
     def ask(client: MilvusClient) -> None:
-        query = sample.queries[next(turn) % QUERIES]
-        client.search(MAIN, data=[query], **SEARCH)
+        client.search(MAIN, data=[sample.queries[next(turn) % QUERIES]], **SEARCH)
 
     def connect_each_time() -> None:
         for _ in range(few):
@@ -130,20 +115,14 @@ def ask_at_once(milvus: Milvus, sample: VectorSet, sizes: Sizes) -> Rates:
         runner = stack.enter_context(asyncio.Runner())
         other = AsyncMilvusClient(**milvus.options)
         stack.callback(lambda: runner.run(other.close()))
-
-        def search(query: np.ndarray) -> Awaitable[object]:
-            return other.search(MAIN, data=[query], **SEARCH)
-
-        asking = partial(closed_loop, search, sample.queries, callers=THREADS, searches=searches)
+        how = {"callers": THREADS, "searches": searches}
+        asking = partial(closed_loop, partial(search, other), sample.queries, **how)
+        threads = partial(trials.ask_in_threads, ask, threads=THREADS, calls=searches)
         ways = {
             "a connection each": timed(connect_each_time, few),
             "one client": timed(lambda: [ask(milvus.client) for _ in range(searches)], searches),
-            f"{THREADS} threads, one client": lambda: trials.ask_in_threads(
-                ask, same[:1], THREADS, searches
-            ),
-            f"{THREADS} threads, dedicated": lambda: trials.ask_in_threads(
-                ask, own, THREADS, searches
-            ),
+            f"{THREADS} threads, one client": partial(threads, same[:1]),
+            f"{THREADS} threads, dedicated": partial(threads, own),
             f"asyncio, {THREADS} at once": lambda: runner.run(asking()).rate,
         }
         if milvus.can("several_processes"):
@@ -161,14 +140,11 @@ def ask_in_batches(client: MilvusClient, sample: VectorSet, sizes: Sizes) -> tup
     heading("3. Many queries in a request")
 
     def ask(size: int) -> list[list[int]]:
-        found = []
-        for start in range(0, 100, size):
-            answers = client.search(MAIN, data=sample.queries[start : start + size], **SEARCH)
-            found += ids_of(answers)
-        return found
+        parts = [sample.queries[start : start + size] for start in range(0, 100, size)]
+        answers = [client.search(MAIN, data=part, **SEARCH) for part in parts]
+        return [ids for found in answers for ids in ids_of(found)]
 
-    sizes_of = {"1 query a request": 1, "10 a request": 10, "100 a request": 100}
-    ways = {way: timed(ask, 100, size) for way, size in sizes_of.items()}
+    ways = {f"requests of {size}": timed(ask, 100, size) for size in (1, 10, 100)}
     rates = trials.show_rates("One caller", "queries/s", in_rounds(ways, sizes.rounds))
     alone, together = ask(1), ask(100)
     recall = sample.recall(together, slice(100)).mean()
@@ -180,16 +156,14 @@ def ask_in_batches(client: MilvusClient, sample: VectorSet, sizes: Sizes) -> tup
 def read_fields(client: MilvusClient, sample: VectorSet, sizes: Sizes) -> Rates:
     """Measure what comes back with each hit."""
     heading("4. Output fields")
-    few = max(5, sizes.searches // 10)
 
     def ask(fields: list[str]) -> None:
-        options = {**SEARCH, "limit": 100, "output_fields": fields}
-        options["search_params"] = {"params": {"ef": 100}}
-        for query in sample.queries[:few]:
-            client.search(MAIN, data=[query], **options)
+        options = {"limit": 100, "output_fields": fields, "search_params": {"params": {"ef": 100}}}
+        for query in sample.queries[:20]:
+            client.search(MAIN, data=[query], **SEARCH | options)
 
     fields = {"all fields": ["*"], "the text": ["text"], "the id only": ["id"]}
-    ways = {way: timed(ask, few, names) for way, names in fields.items()}
+    ways = {way: timed(ask, 20, names) for way, names in fields.items()}
     return trials.show_rates("100 hits", "searches/s", in_rounds(ways, sizes.rounds))
 
 
@@ -204,7 +178,7 @@ def compare_levels(milvus: Milvus, sample: VectorSet, sizes: Sizes) -> Rates:
         for query in sample.queries[:times]:
             milvus.client.search(MAIN, data=[query], consistency_level=level, **SEARCH)
 
-    times = {"Strong": 4, "Bounded": 40, "Eventually": 40}
+    times = {"Strong": 3, "Bounded": 40, "Eventually": 40}
     ways = {level: timed(ask, number, level, number) for level, number in times.items()}
     return trials.show_rates("One caller", "searches/s", in_rounds(ways, sizes.rounds))
 
@@ -214,8 +188,8 @@ def use_cache(
 ) -> tuple[Rates, dict[str, CacheReport]]:
     """Measure answers from a cache, how often they are found, and what a write changes."""
     heading("6. Query cache")
-    client, times = milvus.client, sizes.searches
-    asked = trials.popular_queries(min(100, times // 2), times)
+    client = milvus.client
+    asked = trials.popular_queries(min(100, sizes.searches // 2), sizes.searches)
 
     def find(query: np.ndarray, **options: object) -> list:
         return client.search(MAIN, data=[query], **SEARCH, **options)
@@ -235,11 +209,8 @@ def use_cache(
             client.delete(MAIN, ids=[row["id"]], timeout=TIMEOUT)
         return before, after
 
-    stores = {
-        "no cache": None,
-        "cache in memory": MemoryStore(),
-        **({"cache in Redis": redis} if redis else {}),
-    }
+    stores = {"no cache": None, "cache in memory": MemoryStore()}
+    stores |= {"cache in Redis": redis} if redis else {}
     if redis is None:
         left_out("the cache in Redis", "no --redis URL, as in --redis redis://localhost:6379/0")
     return measure_caches(milvus, stores, sample.queries[asked], find, ask, write, sizes.rounds)
@@ -251,15 +222,11 @@ def gather_searches(milvus: Milvus, sample: VectorSet, sizes: Sizes, callers: in
     with asyncio.Runner() as runner:
         client = AsyncMilvusClient(**milvus.options)
         batcher = SearchBatcher(client)
-
-        def alone(query: np.ndarray) -> Awaitable[object]:
-            return client.search(MAIN, data=[query], **SEARCH)
-
-        def together(query: np.ndarray) -> Awaitable[object]:
-            return batcher.search(MAIN, query, **SEARCH)
-
+        asks = {
+            "AsyncMilvusClient": partial(search, client),
+            "SearchBatcher": lambda query: batcher.search(MAIN, query, **SEARCH),
+        }
         how = {"callers": callers, "searches": max(2 * sizes.searches, callers)}
-        asks = {"AsyncMilvusClient": alone, "SearchBatcher": together}
         loads = trials.callers_in_turns(runner, asks, sample.queries, sizes.rounds, **how)
         runner.run(batcher.close())
         runner.run(client.close())
@@ -275,12 +242,11 @@ def halve_vectors(milvus: Milvus, sample: VectorSet, sizes: Sizes) -> Rates:
     store_half(milvus, HALF, sample, HNSW)
 
     def ask(name: str, queries: np.ndarray) -> float:
-        found = [milvus.client.search(name, data=[query], **SEARCH)[0] for query in queries]
-        return sample.recall(ids_of(found)).mean()
+        hits = [milvus.client.search(name, data=[query], **SEARCH)[0] for query in queries]
+        return sample.recall(ids_of(hits)).mean()
 
     asks = {"float32": (MAIN, sample.queries), "float16": (HALF, to_float16(sample.queries))}
-    recalls = {way: f"{ask(*each):.3f}" for way, each in asks.items()}
-    say(f"recall@10: {recalls}")
+    say("; ".join(f"recall@10 {ask(*each):.3f} with {way}" for way, each in asks.items()))
     ways = {way: timed(ask, QUERIES, *each) for way, each in asks.items()}
     return trials.show_rates("One caller", "searches/s", in_rounds(ways, sizes.rounds))
 
@@ -288,35 +254,24 @@ def halve_vectors(milvus: Milvus, sample: VectorSet, sizes: Sizes) -> Rates:
 def write_bulk_files(milvus: Milvus, sample: VectorSet, sizes: Sizes, bucket: str) -> list[int]:
     """Write files for a bulk import, and import them where that goes; the ids that differ."""
     heading("9. Files for a bulk import")
-    if bulk_writer_missing():
-        left_out("files for a bulk import", bulk_writer_missing())
+    if missing := bulk_files.bulk_writer_missing():
+        left_out("files for a bulk import", missing)
         return []
     schema = milvus.client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=sample.dimension)
     rows = [{"id": n, "vector": vector} for n, vector in enumerate(sample.vectors[: sizes.ingest])]
     with TemporaryDirectory() as folder:
-        files = write_files(schema, rows, Path(folder))
-        wrong = different_rows(files, rows)
+        files = bulk_files.write_files(schema, rows, Path(folder))
+        wrong = bulk_files.different_rows(files, rows)
         say(f"{len(rows):,} rows in {len(files)} Parquet files; read back, {len(wrong)} differ.")
-        if not milvus.can("bulk_import"):
-            left_out("the import of these files", milvus.can("bulk_import").reason)
-        elif not bucket:
-            left_out("the import of these files", "no --bucket, from which Milvus reads them")
-        else:
+        if milvus.can("bulk_import") and bucket:
             milvus.client.create_collection(BULK, schema=schema, properties=OURS, timeout=TIMEOUT)
-            import_files(milvus, BULK, upload(files, bucket, BULK))
+            bulk_files.import_files(milvus, BULK, bulk_files.upload(files, bucket, BULK))
+        else:
+            reason = milvus.can("bulk_import").reason or "no --bucket to put them in"
+            left_out("the import of these files", reason)
     return wrong
-
-
-def summarise(milvus: Milvus, measured: list[Rates]) -> list[Gain]:
-    """Show what each step gains over its baseline."""
-    heading("10. Each step's gain")
-    every = {way: rates for rates in measured for way in rates}
-    steps = [(step, baseline) for step, baseline in sizing.STEPS if step in every]
-    gains = [gain_of(every[step], step, baseline) for step, baseline in steps]
-    trials.show_gains(milvus, gains, "step04_01_gains")
-    return gains
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -325,8 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
     redis = RedisStore(options.redis, MAIN) if options.redis else None
     with connect() as milvus, workspace(milvus.client, MAIN, INGEST, HALF, BULK):
         client, sizes = milvus.client, sizing.sizes_for(milvus, options)
-        how = {"rows": sizes.rows, "dimension": options.dimension, "queries": QUERIES}
-        sample = vector_set(None, **how)
+        sample = vector_set(None, rows=sizes.rows, dimension=options.dimension, queries=QUERIES)
         measured = [insert(client, sample, sizes)]
         store_vectors(client, MAIN, sample.vectors, timeout=TIMEOUT)
         build_indexes(milvus, {MAIN: HNSW}, sample.metric)
@@ -339,7 +293,8 @@ def main(arguments: list[str] | None = None) -> None:
         measured.append(halve_vectors(milvus, sample, sizes))
         show_load_memory(sizes.mapped)
         write_bulk_files(milvus, sample, sizes, options.bucket)
-        summarise(milvus, measured)
+        heading("10. Each step's gain")
+        trials.show_gains(milvus, trials.gains_of(measured, sizing.STEPS), "step04_01_gains")
 
 
 if __name__ == "__main__":

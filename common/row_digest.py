@@ -77,6 +77,8 @@ def _encode(value: object, type_: pa.DataType) -> bytes:
     if pa.types.is_map(type_):
         keys = np.array([key for key, _ in value], np.uint32)
         return keys.tobytes() + np.array([number for _, number in value], np.float32).tobytes()
+    if pa.types.is_fixed_size_list(type_):
+        return np.array(value, type_.value_type.to_pandas_dtype()).tobytes()
     if isinstance(value, list):
         parts = [_encode(part, type_.value_type) for part in value]
         return b"".join(struct.pack("<Q", len(part)) + part for part in parts)

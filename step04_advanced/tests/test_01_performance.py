@@ -9,7 +9,7 @@ from types import ModuleType
 from common import performance_options as sizing
 from common.connection import Milvus
 from common.index_building import build_indexes, store_vectors
-from common.local_server import _free_ports
+from common.local_server import free_ports
 from common.performance_trials import gain_of, in_rounds, timed
 from common.query_cache import RedisStore, StoreFailed
 from common.row_counts import count_now
@@ -40,7 +40,7 @@ def stored(lesson: ModuleType, session_milvus: Milvus, sample: VectorSet) -> Ite
 def redis_url(
     part: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    program, port = part("redis-server", "apt-get install redis-server"), _free_ports(1)[0]
+    program, port = part("redis-server", "apt-get install redis-server"), free_ports(1)[0]
     folder = tmp_path_factory.mktemp("redis")
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:

@@ -4,9 +4,8 @@
     python step04_advanced/01_performance.py --rows 100000 --dimension 384
     python step04_advanced/01_performance.py --redis redis://localhost:6379/0
 
-You insert row by row, in batches and with several writers; search with one client and many, in
-threads, processes and asyncio; put many queries into a request; cache answers; gather the searches
-of 100 callers; write files for a bulk import. The last chart shows what each step gains.
+You insert by rows, batches and writers; search with one client and many, in threads, processes and
+asyncio; batch queries, cache answers, gather searches, write files; and see what each step gains.
 
 Needs: any Milvus (Milvus Lite by default)
 Read:  docs/en/step04_advanced.md#performance

@@ -152,7 +152,7 @@ def test_every_type_comes_back(milvus: Milvus, storage: Storage, full: bool) -> 
     manifest = back_up(milvus, NAME, storage, sizes=sizes)
     assert manifest.rows == rows
     assert manifest.counted == [rows, rows]
-    assert len(manifest.parts) > 2
+    assert len(manifest.parts) >= 2
     assert check_files(storage, [manifest]) == rows
     restored = restore(milvus, storage, [manifest], COPY, plan_restore(milvus, [manifest]))
     assert (restored.rows, restored.digest) == (rows, manifest.digest)

@@ -38,8 +38,8 @@ from common.row_digest import add_digests, as_text, row_digests
 
 import pyarrow as pa
 
-PART_BYTES = 16_000_000  # of rows in memory, before they are compressed into a file
-PAGE_BYTES = 4_000_000  # of rows that one query brings
+PART_BYTES = 8_000_000  # of rows in memory, before they are compressed into a file
+PAGE_BYTES = 2_000_000  # of rows that one query brings
 _SINCE_TYPES = {"INT8", "INT16", "INT32", "INT64", "FLOAT", "DOUBLE", "VARCHAR"}
 
 Key = int | str

@@ -48,7 +48,7 @@ def _add_common(parser: ArgumentParser, *, milvus: bool = True) -> None:
             type=parse_bytes,
             default=PAGE_BYTES,
             metavar="SIZE",
-            help="rows that one query brings, such as 4MB (default: %(default)s bytes)",
+            help="rows that one query brings, such as 2MB (default: %(default)s bytes)",
         )
 
 

@@ -104,7 +104,9 @@ def pages_by_key(
         after = rows[-1][key]
         asked = min(page_rows, MOST_ROWS)
         short = short + 1 if len(rows) < _SHORT * asked else 0
-        page_rows = (yield rows) or page_rows
+        wanted = yield rows
+        rows = None  # or two pages would be in memory while the next one comes
+        page_rows = wanted or page_rows
         if short == 2:
             return
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+from common import local_cluster
 from common.connection import Milvus, connect
 from common.local_server import (
     QUICK_TICKS,
@@ -115,6 +116,14 @@ def server_installed() -> None:
 
 
 @pytest.fixture(scope="session")
+def cluster_installed() -> None:
+    """For tests that start local clusters."""
+    reason = local_cluster.missing_reason()
+    if reason:
+        skip_or_fail(reason)
+
+
+@pytest.fixture(scope="session")
 def shared_server(
     server_installed: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalServer]:
@@ -157,16 +166,21 @@ def client(milvus: Milvus) -> MilvusClient:
 
 def remove_since(client: MilvusClient, collections: set[str], databases: set[str]) -> None:
     """Drop the collections and databases that were not there before a test."""
-    for name in set(client.list_collections()) - collections:
-        for alias in aliases_of(client, name):
-            client.drop_alias(alias)
-        client.drop_collection(name)
+    remove_collections(client, collections)
     for name in set(client.list_databases()) - databases:
         config = client._config
         inside = MilvusClient(config.uri, token=config.token, db_name=name)
-        remove_since(inside, set(), {*databases, name})
+        remove_collections(inside, set())
         inside.close()
         client.drop_database(name)
+
+
+def remove_collections(client: MilvusClient, kept: set[str]) -> None:
+    """Drop the other collections of the client's database, with their aliases."""
+    for name in set(client.list_collections()) - kept:
+        for alias in aliases_of(client, name):
+            client.drop_alias(alias)
+        client.drop_collection(name)
 
 
 @pytest.fixture

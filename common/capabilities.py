@@ -160,6 +160,7 @@ FEATURES = (
     Feature("add_collection_field", "operation", False, False, "2.6"),
     Feature("truncate_collection", "operation", True, False, "2.6.8"),
     Feature("compaction", "operation", True, True, "2.0"),
+    Feature("bulk_import", "operation", False, False, "2.4"),
     Feature("snapshots", "operation", False, False, "3.0", setting=_LOON),
     Feature("resource_groups", "operation", False, True, "2.2"),
     Feature("describe_replica", "operation", False, True, "2.0"),

@@ -19,7 +19,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from common.schema import RowsRefused, check_rows
 
@@ -96,6 +96,7 @@ def load_rows(
     *,
     batch_size: int = 1000,
     upsert: bool = False,
+    partition: str = "",
     check: bool = True,
     timeout: float = 60.0,
     retries: int = 5,
@@ -118,6 +119,7 @@ def load_rows(
             that is on its way.
         batch_size: rows in a batch.
         upsert: whether a row replaces a row that has its primary key.
+        partition: the partition that takes the rows; the default one where it is empty.
         check: whether rows are checked with `common.schema.check_rows()` before they are sent.
         timeout: seconds for one request.
         retries: how often one request is sent again, after about 0.5, 1, 2, 4 and 8 seconds.
@@ -134,7 +136,7 @@ def load_rows(
     started = time.perf_counter()
     source = iter(rows)
     _skip(source, start_at)
-    sender = _Sender(client, collection, upsert, timeout, retries, start_at)
+    sender = _Sender(client, collection, upsert, timeout, retries, start_at, partition)
     try:
         with _quiet_pymilvus(), _sending_threads(sender) as threads:
             schema = threads.submit(sender.describe).result()
@@ -298,6 +300,7 @@ class _Sender:
         timeout: float,
         retries: int,
         rows_stored: int,
+        partition: str = "",
     ) -> None:
         self.rows_stored = rows_stored  # confirmed, from the first row of the iterable on
         self.repetitions = 0
@@ -305,6 +308,7 @@ class _Sender:
         self._client = client
         self._collection = collection
         self._upsert = upsert
+        self._place = {"partition_name": partition} if partition else {}
         self._timeout = timeout
         self._attempts = retries + 1
         self._keys_are_given = True
@@ -383,7 +387,8 @@ class _Sender:
         write = self._client.upsert if upsert else self._client.insert
         try:
             rows = _Rows(request.rows, start)
-            answer = write(self._collection, rows, timeout=_OneAttempt(self._timeout))
+            limit = _OneAttempt(self._timeout)
+            answer = write(self._collection, rows, timeout=limit, **self._place)
         except (MilvusException, grpc.RpcError) as error:
             verdict = _judge(error)
             sent = request.maybe_stored
@@ -441,6 +446,7 @@ class _Verdict(NamedTuple):
     again: bool = False  # whether the same request may succeed a little later
     maybe_stored: bool = False  # whether the rows may be stored in spite of the error
     too_large: bool = False  # whether the request was too large
+    refused: bool = False  # whether the rows themselves are what is wrong
 
 
 _TOO_LARGE = re.compile(r"larger than max|exceeds? maxInsertSize", re.IGNORECASE)
@@ -467,6 +473,28 @@ _COLLECTION_NOT_FOUND = 100
 _PARAMETERS_REFUSED = range(1100, 1200)
 
 
+def outlook(error: BaseException) -> Literal["passing", "refused", "hopeless"]:
+    """What to expect of sending the same rows once more after an error of a write.
+
+    "refused": Milvus, or pymilvus, looked at these rows and will never take them as they are.
+    "hopeless": no rows would be taken: the collection is gone, or it is forbidden.
+    "passing": Milvus is away, busy or short of something; the same rows may go through later.
+    """
+    origin = _origin(error)
+    if isinstance(origin, grpc.RpcError):
+        if origin.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
+            return "refused"
+        return "hopeless" if origin.code() in _REFUSALS else "passing"
+    if not isinstance(origin, MilvusException):
+        return "hopeless"  # no error of a write at all
+    if origin.code == _COLLECTION_NOT_FOUND:
+        return "hopeless"
+    verdict = _judge(error)
+    if verdict.too_large or (not verdict.again and verdict.refused):
+        return "refused"
+    return "passing"
+
+
 def _judge(error: BaseException) -> _Verdict:
     """What an error of a write means: whether the rows may be stored, and what to do."""
     origin = _origin(error)
@@ -475,7 +503,7 @@ def _judge(error: BaseException) -> _Verdict:
     if type(origin) in (MilvusException, DescribeCollectionException):
         return _judge_status(origin)
     # One of pymilvus' own kinds of error: it did not even send the request.
-    return _Verdict(f"pymilvus refused them ({_one_line(origin.message)})")
+    return _Verdict(f"pymilvus refused them ({_one_line(origin.message)})", refused=True)
 
 
 def _judge_grpc(code: grpc.StatusCode, details: str) -> _Verdict:
@@ -500,7 +528,7 @@ def _judge_status(error: MilvusException) -> _Verdict:
     message = _one_line(error.message)
     if message.startswith("Unexpected error, message=<"):
         # What pymilvus makes of any exception in its own code, before it sends.
-        return _Verdict(f"pymilvus refused them ({message})")
+        return _Verdict(f"pymilvus refused them ({message})", refused=True)
     said = f"code {int(error.code)}: {message}"
     if error.code == _COLLECTION_NOT_FOUND:
         return _Verdict(f"the collection does not exist ({said}); create it first")
@@ -518,7 +546,8 @@ def _judge_status(error: MilvusException) -> _Verdict:
         return _Verdict(f"Milvus is too busy ({said})", again=True)
     refused = {_SCHEMA_REFUSED, _FORCE_DENY, *_PARAMETERS_REFUSED}
     if error.code in refused or error.is_input_error:
-        return _Verdict(f"Milvus refused them ({said})")
+        denied = error.code == _FORCE_DENY  # all writes, whatever the rows are
+        return _Verdict(f"Milvus refused them ({said})", refused=not denied)
     # Part of a batch may be stored when the error came up. Milvus says if it will pass.
     return _Verdict(f"Milvus failed ({said})", again=error.retriable, maybe_stored=True)
 

@@ -134,12 +134,13 @@ def missing_reason() -> str:
     """Why no local server can be started here, with the line that installs it; '' if one can."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return "the server package exists for Linux x86-64 only; use `docker compose up -d --wait`"
-    if _package_data() is None:
+    if package_data() is None:
         return f"the package milvus is not installed: {INSTALL_LINE}"
     return ""
 
 
-def _package_data() -> Path | None:
+def package_data() -> Path | None:
+    """The folder of the package `milvus` with its binaries and templates; None without it."""
     spec = importlib.util.find_spec("milvus")
     for place in (spec and spec.submodule_search_locations) or ():
         data = Path(place) / "data"
@@ -148,13 +149,13 @@ def _package_data() -> Path | None:
     return None
 
 
-def _unpacked_binaries() -> Path:
+def unpacked_binaries() -> Path:
     """The folder with the server's binary and libraries, unpacked once and shared by all servers.
 
     The folder gets its name only when it is complete, so a run that was cut short leaves nothing
     that a later one would take for whole.
     """
-    source = _package_data() / "bin"
+    source = package_data() / "bin"
     target = settings().cache_dir / f"milvus-server-{metadata.version('milvus')}"
     if target.is_dir():
         return target
@@ -186,7 +187,7 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _free_ports(count: int) -> range:
+def free_ports(count: int) -> range:
     """A block of ports nobody listens on, below the range the kernel takes outgoing ones from.
 
     In that range a client that knocks at the port of a stopped server can be given this very
@@ -372,7 +373,7 @@ class LocalServer:
         )
 
     def _choose_ports(self) -> None:
-        proxy, *inner = _free_ports(1 + len(INNER_PORTS))
+        proxy, *inner = free_ports(1 + len(INNER_PORTS))
         if self._wanted_port is not None and not _is_free(self._wanted_port):
             raise LocalServerError(
                 f"port {self._wanted_port} is taken: stop what listens there or choose another"
@@ -381,7 +382,7 @@ class LocalServer:
         self._ports = dict(zip(names, (self._wanted_port or proxy, *inner), strict=True))
 
     def _launch(self) -> None:
-        binaries = _unpacked_binaries()
+        binaries = unpacked_binaries()
         self._write_configuration()
         environment = {
             # The server takes any variable for a configuration key, so it gets few of ours.
@@ -434,7 +435,7 @@ class LocalServer:
             unfinished.replace(path)
 
     def _write_configuration(self) -> None:
-        data = _package_data()
+        data = package_data()
         for name in ("configs", "data", "logs", "run"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         configs = self.folder / "configs"
@@ -459,7 +460,7 @@ class LocalServer:
 
             make_certificates(self.folder / "tls")
         template = (data / "config.yaml.template").read_text()
-        (configs / "milvus.yaml").write_text(_fill(template, values))
+        (configs / "milvus.yaml").write_text(fill_template(template, values))
         (configs / "etcd.yaml").write_text(self._etcd_configuration())
 
     def _etcd_configuration(self) -> str:
@@ -512,7 +513,7 @@ class LocalServer:
         return f"The last lines of its logs in {self.folder / 'logs'}:\n{tail or '(empty)'}"
 
 
-def _fill(template: str, values: Mapping[str, str]) -> str:
+def fill_template(template: str, values: Mapping[str, str]) -> str:
     """Fill `{{ name(type): default }}` in the package's configuration template.
 
     Each role also registers under 127.0.0.1 and not under the address of a network card.

@@ -45,6 +45,7 @@ class Settings:
     llm_model: str = _setting("LLM_MODEL")
     llm_api_key: str = _setting("LLM_API_KEY")
     llm_timeout: float = _setting("LLM_TIMEOUT", 60.0)
+    kafka_bootstrap: str = _setting("KAFKA_BOOTSTRAP")
     out_dir: Path = _setting("OUT_DIR", Path("out"))
     cache_dir: Path = _setting("CACHE_DIR", Path(".cache"))
 

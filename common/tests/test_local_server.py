@@ -393,7 +393,7 @@ def command(server_installed: None, tmp_path: Path) -> Iterator[Callable[..., tu
 
 
 def free_port() -> int:
-    return local_server._free_ports(1)[0]
+    return local_server.free_ports(1)[0]
 
 
 def test_the_command_line(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
@@ -471,7 +471,7 @@ def binary(
     """Put a script in the place of the server's binary."""
     folder = tmp_path / "binaries"
     folder.mkdir()
-    monkeypatch.setattr(local_server, "_unpacked_binaries", lambda: folder)
+    monkeypatch.setattr(local_server, "unpacked_binaries", lambda: folder)
 
     def write(script: str) -> None:
         (folder / "milvus").write_text(f"#!/bin/sh\n{script}\n")
@@ -541,26 +541,26 @@ def test_the_binaries_are_unpacked_once_and_whole(
     (packed / "milvus.lzma").write_bytes(lzma.compress(b"binary"))
     (packed / "libx.so.lzma").write_bytes(lzma.compress(b"library")[:-4])  # cut short
     chosen = local_server.settings()
-    monkeypatch.setattr(local_server, "_package_data", lambda: packed.parent)
+    monkeypatch.setattr(local_server, "package_data", lambda: packed.parent)
     monkeypatch.setattr(
         local_server, "settings", lambda: type(chosen)(cache_dir=tmp_path / "cache")
     )
     with pytest.raises((EOFError, lzma.LZMAError)):
-        local_server._unpacked_binaries()
+        local_server.unpacked_binaries()
     assert list((tmp_path / "cache").iterdir()) == [], "half of it must not be taken for all"
 
     (packed / "libx.so.lzma").write_bytes(lzma.compress(b"library"))
-    folder = local_server._unpacked_binaries()
+    folder = local_server.unpacked_binaries()
     assert (folder / "milvus").read_bytes() == b"binary"
     assert os.access(folder / "milvus", os.X_OK)
     assert (folder / "libx.so").read_bytes() == b"library"
 
     (packed / "milvus.lzma").unlink()
-    assert local_server._unpacked_binaries() == folder, "the second time nothing is unpacked"
+    assert local_server.unpacked_binaries() == folder, "the second time nothing is unpacked"
 
 
 def test_ports_are_free_and_not_those_of_clients() -> None:
-    ports = local_server._free_ports(1 + len(INNER_PORTS))
+    ports = local_server.free_ports(1 + len(INNER_PORTS))
     for port in ports:
         assert 20000 <= port < 32768
         with socket.create_server(("", port)):
@@ -569,6 +569,6 @@ def test_ports_are_free_and_not_those_of_clients() -> None:
 
 def test_a_template_is_filled() -> None:
     template = "a:\n  port: {{ proxy_port(int): 19530 }}\n  ip: # nothing\n  x: {{ y: fallback }} z"
-    assert local_server._fill(template, {"proxy_port": "7"}) == (
+    assert local_server.fill_template(template, {"proxy_port": "7"}) == (
         "a:\n  port: 7\n  ip: 127.0.0.1\n  x: fallback z\n"
     )

@@ -12,12 +12,15 @@ from itertools import count
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+from common import display
 from common.benchmark_files import read_benchmark
 from common.benchmark_options import read_options
-from common.benchmark_target import Target
-from common.connection import Milvus, connect
+from common.benchmark_report import RequestsFailed
+from common.benchmark_target import NoTarget, Target
+from common.connection import Milvus
 from common.local_server import LocalServer
 from common.measuring import paired_ratio
+from common.settings import Settings
 from common.workspace import OURS, workspace
 
 import numpy as np
@@ -27,6 +30,12 @@ from pymilvus import AsyncMilvusClient, DataType, MilvusClient
 IN_FLIGHT, BAR, FIVES = 100, 0.95, 3
 HELD = ["--concurrency", "1", "8", "--runs", "2", "--seconds", "0.3", "--processes", "1"]
 SMALL = ["--rows", "2000", "--dimension", "16", "--queries", "50", *HELD]
+
+
+@pytest.fixture(autouse=True)
+def out_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Charts of what is called here go where the charts of the processes go."""
+    monkeypatch.setattr(display, "settings", lambda: Settings(out_dir=tmp_path / "out"))
 
 
 def options_of(*arguments: str) -> argparse.Namespace:
@@ -99,9 +108,8 @@ def test_silly_options_are_refused(
 
 
 def test_two_files_are_compared(
-    run_script: Callable[..., subprocess.CompletedProcess], engine: str, tmp_path: Path
+    run_script: Callable[..., subprocess.CompletedProcess], tmp_path: Path
 ) -> None:
-    """Without a Milvus: the results of the test above, written once more by hand."""
     plain = {"part": "closed", "way": "asyncio", "in_flight": 8, "answered": 9, "failed": 0}
     plain |= {"errors": {}, "recall": 1.0, "client": dict.fromkeys(("cores", "memory"), 1)}
     plain["client"] |= {"read": None, "written": None}
@@ -187,9 +195,9 @@ def test_open_loops(lesson: ModuleType, built: SimpleNamespace) -> None:
     assert flood.answered + flood.failed == 2_700
     assert flood.errors == {"dropped: 4 others were waiting": flood.failed}
     assert flood.failed > 0
-    whole = options_of(*SMALL, "--rate", "3000", "--concurrency", "2", "--seconds", "0.2")
+    whole = options_of(*SMALL, "--rate", "3000", "--concurrency", "2", "--seconds", "0.05")
     _, queued = lesson.measure_open(built.milvus, built.target, whole)
-    assert (queued.failed, queued.answered) == (0, 1_800)
+    assert (queued.failed, queued.answered) == (0, 450)
     # With two places and more arrivals than answers, most of a user's wait is the queue.
     assert queued.response.p50 > 5 * queued.latency.p50
     assert queued.rate < queued.offered
@@ -211,71 +219,78 @@ def test_writes_change_nothing(lesson: ModuleType, built: SimpleNamespace) -> No
 
 
 @pytest.fixture
-def films(engine: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Make the collection `films` of somebody, in a Milvus that a process can open afterwards."""
-    uri = str(tmp_path / "script.db") if engine.endswith(".db") else engine
+def films(milvus: Milvus) -> Callable[..., Milvus]:
+    """Make the collection `films` of somebody."""
     vectors = np.random.default_rng(1).standard_normal((400, 8)).astype(np.float32)
 
-    def make(**options: object) -> str:
-        with connect(uri) as milvus:
-            client = milvus.client
-            schema = client.create_schema()
-            schema.add_field("number", DataType.INT64, is_primary=True)
-            schema.add_field("scene", DataType.FLOAT_VECTOR, dim=8)
-            ask = client.prepare_index_params()
-            ask.add_index("scene", index_type="FLAT", metric_type="L2")
-            client.create_collection("films", schema=schema, index_params=ask, **options)
-            rows = [{"number": n, "scene": vector} for n, vector in enumerate(vectors)]
-            client.insert("films", rows, timeout=60)
-        return uri
-
-    yield make
-    with connect(uri) as milvus:
-        milvus.client.drop_collection("films", timeout=60)
-
-
-def state_of(uri: str) -> tuple[object, ...]:
-    with connect(uri) as milvus:
+    def make(**options: object) -> Milvus:
         client = milvus.client
-        if milvus.kind == "lite":  # in each process anew
-            client.load_collection("films", timeout=60)
-        options = {"output_fields": ["*"], "limit": 1_000, "consistency_level": "Strong"}
-        rows = client.query("films", filter="number >= 0", timeout=60, **options)
-        rows = sorted((row["number"], tuple(row["scene"])) for row in rows)
-        return client.list_collections(), client.describe_collection("films"), rows
+        schema = client.create_schema()
+        schema.add_field("number", DataType.INT64, is_primary=True)
+        schema.add_field("scene", DataType.FLOAT_VECTOR, dim=8)
+        ask = client.prepare_index_params()
+        ask.add_index("scene", index_type="FLAT", metric_type="L2")
+        client.create_collection("films", schema=schema, index_params=ask, **options)
+        rows = [{"number": n, "scene": vector} for n, vector in enumerate(vectors)]
+        client.insert("films", rows, timeout=60)
+        assert len(state_of(client)[2]) == 400  # a strong query: later searches see them as well
+        return milvus
+
+    return make
+
+
+def state_of(client: MilvusClient) -> tuple[object, ...]:
+    options = {"output_fields": ["*"], "limit": 1_000, "consistency_level": "Strong"}
+    rows = client.query("films", filter="number >= 0", timeout=60, **options)
+    rows = sorted((row["number"], tuple(row["scene"])) for row in rows)
+    about = client.describe_collection("films")
+    about.pop("update_timestamp", None)
+    return sorted(client.list_collections()), about, rows
 
 
 def test_a_collection_of_somebody_is_only_read(
-    films: Callable[..., str],
-    run_script: Callable[..., subprocess.CompletedProcess],
+    lesson: ModuleType,
+    films: Callable[..., Milvus],
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    uri = films()
-    before = state_of(uri)
-    done = run_script("--collection", "films", *HELD, uri=uri)
-    assert done.returncode == 0, done.stderr
-    assert "400 rows of 8 dimensions in the collection films, L2" in " ".join(done.stdout.split())
-    assert "not run: writes" in done.stdout
-    found = read_benchmark(tmp_path / "out" / "step03_05_benchmark.json")
-    assert all(each.recall == 1 and each.failed == 0 for each in found.figures)  # FLAT is exact
-    done = run_script("--collection", "films", "--write-share", "0.5", *HELD, uri=uri)
-    assert done.returncode == 2
-    assert "not made by a script of this project, so nothing is written to it" in done.stderr
-    assert state_of(uri) == before
+    milvus = films()
+    before = state_of(milvus.client)
+    where = ("--json", str(tmp_path / "mine.json"))
+    found = lesson.benchmark(milvus, options_of("--collection", "films", *HELD, *where))
+    said = capsys.readouterr().out
+    assert "400 rows of 8 dimensions in the collection films, L2" in " ".join(said.split())
+    assert "not run: writes" in said
+    assert all(each.recall == 1 and each.failed == 0 for each in found)  # FLAT is exact
+    assert read_benchmark(tmp_path / "mine.json").figures == tuple(found)
+    with pytest.raises(NoTarget, match="not made by a script of this project") as caught:
+        lesson.benchmark(milvus, options_of("--collection", "films", "--write-share", "0.5"))
+    assert caught.value.exit_code == 2
+    assert state_of(milvus.client) == before
 
 
 def test_a_collection_of_ours_may_be_written(
-    films: Callable[..., str],
-    run_script: Callable[..., subprocess.CompletedProcess],
-    tmp_path: Path,
+    lesson: ModuleType, films: Callable[..., Milvus]
 ) -> None:
-    uri = films(properties=OURS)
-    before = state_of(uri)
-    results = ("--json", str(tmp_path / "mine.json"))
-    done = run_script("--collection", "films", "--write-share", "0.3", *HELD, *results, uri=uri)
-    assert done.returncode == 0, done.stderr
-    assert read_benchmark(tmp_path / "mine.json").figures[-2].writes > 0
-    assert state_of(uri) == before
+    milvus = films(properties=OURS)
+    before = state_of(milvus.client)
+    options = options_of("--collection", "films", "--write-share", "0.3", *HELD)
+    target, _ = lesson.prepare(milvus, options)
+    _, among, _ = lesson.measure_mixed(milvus, target, options)
+    assert among.writes > 0
+    assert among.failed == 0
+    assert state_of(milvus.client) == before
+
+
+def test_failed_requests_are_a_failure(
+    lesson: ModuleType, films: Callable[..., Milvus], tmp_path: Path
+) -> None:
+    flood = ["--rate", "5000", "--backlog", "2", "--json", str(tmp_path / "mine.json")]
+    options = options_of("--collection", "films", *HELD, *flood)
+    with pytest.raises(RequestsFailed, match=r"requests failed: see the table") as caught:
+        lesson.benchmark(films(), options)
+    assert caught.value.exit_code == 1
+    assert read_benchmark(tmp_path / "mine.json").figures[-1].failed > 0
 
 
 def test_a_server_killed_in_the_middle_is_no_fast_one(
@@ -283,7 +298,7 @@ def test_a_server_killed_in_the_middle_is_no_fast_one(
 ) -> None:
     script = Path(__file__).parent.parent / "05_benchmark.py"
     sizes = ["--rows", "1100", "--dimension", "8", "--concurrency", "8", "--timeout", "2"]
-    how = ["--runs", "1", "--seconds", "3", "--processes", "1"]
+    how = ["--runs", "1", "--seconds", "1", "--processes", "1"]
     with subprocess.Popen(
         [sys.executable, script, *sizes, *how],
         env={**script_environment, "MILVUS_URI": throwaway_server.uri},
@@ -295,7 +310,7 @@ def test_a_server_killed_in_the_middle_is_no_fast_one(
         for line in process.stdout:
             printed.append(line)
             if line.startswith("3."):
-                time.sleep(1.5)  # half a run of the section that has just begun
+                time.sleep(1)  # a third of the run of the section that has just begun
                 throwaway_server.kill()
         errors = process.stderr.read()
     said = " ".join("".join(printed).split())
@@ -317,7 +332,7 @@ def test_a_server_killed_in_the_middle_is_no_fast_one(
 def large(lesson: ModuleType, session_milvus: Milvus, full: bool) -> Iterator[SimpleNamespace]:
     """HNSW with M 16 and efConstruction 200, in full size over 100,000 x 384 clustered vectors."""
     rows, dimension, seconds = (100_000, 384, 3.0) if full else (10_000, 64, 0.7)
-    sizes = ["--rows", str(rows), "--dimension", str(dimension), "--params", '{"ef": 32}']
+    sizes = ["--rows", str(rows), "--dimension", str(dimension)]
     options = options_of(*sizes, "--seconds", str(seconds))
     if session_milvus.kind == "lite":
         pytest.skip("for a server: Milvus Lite is part of the client")
@@ -353,14 +368,15 @@ def bare(large: SimpleNamespace) -> SimpleNamespace:
 
     begun = time.process_time()
     done, elapsed = asyncio.run(measure())
-    return SimpleNamespace(rate=done / elapsed, work=(time.process_time() - begun) / done)
+    work = (time.process_time() - begun) / (done + IN_FLIGHT)  # with those that warmed up
+    return SimpleNamespace(rate=done / elapsed, work=work)
 
 
 def test_the_harness_costs_nothing(lesson: ModuleType, large: SimpleNamespace) -> None:
     """In turns with a bare loop, 100 in flight: the median of five ratios is at least 0.95.
 
     Neighbours can halve a single rate. So a median below the bar is looked at again, up to three
-    fives; the processor time for a search, which neighbours hardly touch, must agree at once.
+    fives. The processor time for a search must agree: the least of each, as others only add to it.
     """
     loads, works = [], {"ours": [], "bare": []}
 
@@ -369,7 +385,7 @@ def test_the_harness_costs_nothing(lesson: ModuleType, large: SimpleNamespace) -
         how = {"in_flight": IN_FLIGHT, "seconds": large.seconds}
         queries = len(large.target.queries)
         load = lesson.use_asyncio(large.milvus, large.target, queries=queries, **how)
-        works["ours"].append((time.process_time() - begun) / load.answered)
+        works["ours"].append((time.process_time() - begun) / (load.answered + IN_FLIGHT))
         loads.append(load)
         return load.per_second
 
@@ -384,7 +400,7 @@ def test_the_harness_costs_nothing(lesson: ModuleType, large: SimpleNamespace) -
         medians.append(paired.ratio)
         rates = ", ".join(f"{a:,.0f}/{b:,.0f}" for a, b in paired.pairs)
         print(f"ours/bare: {rates}; median {paired.ratio:.3f}")
-    work = float(np.median(works["ours"]) / np.median(works["bare"]))
+    work = min(works["ours"]) / min(works["bare"])
     recall = min(large.target.recall(load.answers) for load in loads)
     print(f"processor time for a search, ours/bare: {work:.3f}; recall {recall:.4f}")
     assert max(medians) >= BAR

@@ -5,7 +5,7 @@
 
 It speaks Kafka's protocol over TCP, and it is not Apache Kafka: one process that holds all
 messages in memory and writes them to a file. Killed, it loses up to a second of what it has
-acknowledged; commits within a rebalance are refused; a member that dies without a name of its own
+acknowledged; a rebalance can hang until `max.poll.interval.ms`; commits within a rebalance are
 (`group.instance.id`) keeps its group waiting. With KAFKA_BOOTSTRAP set, that Kafka is taken.
 """
 

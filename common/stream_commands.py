@@ -58,6 +58,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     session = "seconds of silence until others take over (default: %(default)s)"
     least = partial(whole_number, least=LEAST_SESSION)
     add("--session", type=least, default=10, metavar="SECONDS", help=session)
+    poll = "seconds that it may take between two looks for messages (default: %(default)s)"
+    add("--poll", type=least, default=300, metavar="SECONDS", help=poll)
     timeout = "seconds for a call of Milvus (default: %(default)s)"
     add("--timeout", type=number, default=10, metavar="SECONDS", help=timeout)
     every = "seconds between two lines in a log (default: %(default)s)"
@@ -115,6 +117,7 @@ def stream_options(options: argparse.Namespace) -> StreamOptions:
         buffered=max(options.buffered, options.batch),
         member=options.member,
         session_seconds=options.session,
+        poll_seconds=options.poll,
     )
 
 

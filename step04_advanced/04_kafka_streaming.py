@@ -47,7 +47,7 @@ MESSAGES, QUICK_MESSAGES, POISONED, DIMENSION, PARTITIONS = 5_000, 1_000, 50, 32
 KILLS, STARTS = 3, 3
 NAIVE_BATCH, SMALL_BATCH, BATCHES = 200, 100, (10, 100, 1_000)
 AWAY = 2.0  # seconds until Milvus is started again, which takes some seconds more
-SILENCE = 6.0  # seconds that a consumer of section 5 may let pass between two polls
+SILENCE = 6.0  # seconds that consumers of sections 5 and 6 may let pass between two polls
 AT_THE_END = KafkaError._PARTITION_EOF
 TIMEOUT = 10.0  # seconds for a call of Milvus
 Compared, SampleTopic = dict[str, Differences], trials.SampleTopic
@@ -211,7 +211,7 @@ def outlive_milvus(
 def share(topic: SampleTopic, client: MilvusClient, messages: list) -> tuple[list, Differences]:
     """Two consumers of one group on an empty topic, which is filled once both have partitions."""
     heading("6. Two consumers in one group")
-    options = topic.options("shared")
+    options = topic.options("shared", session_seconds=SILENCE, poll_seconds=SILENCE)
     streams = [follower(topic.config, options, client, SHARED) for _ in range(2)]
     stats = trials.follow_together(streams, lambda: topic.fill(messages), len(messages))
     reports.show_group(stats)

@@ -3,7 +3,6 @@
 `LocalBulkWriter` of pymilvus writes the files; Milvus imports them out of its own bucket.
 """
 
-import importlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -99,10 +98,11 @@ def _bulk_writer() -> ModuleType:
     """pymilvus.bulk_writer, whose import makes the root logger print everything: undone here."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    module = importlib.import_module("pymilvus.bulk_writer")
+    from pymilvus import bulk_writer
+
     root.handlers[:] = handlers
     root.setLevel(level)
-    return module
+    return bulk_writer
 
 
 def import_files(milvus: Milvus, collection: str, files: list[list[str]]) -> int:

@@ -44,8 +44,8 @@ from pymilvus import AsyncMilvusClient, DataType, MilvusClient
 MAIN, INGEST, HALF, BULK = (f"step04_performance{s}" for s in ("", "_ingest", "_half", "_bulk"))
 HNSW = ("HNSW", {"M": 16, "efConstruction": 200})
 TIMEOUT = 60.0  # seconds; without one, pymilvus repeats a failing call for minutes
-SEARCH = {"limit": 10, "output_fields": ["id"], "timeout": TIMEOUT}
-SEARCH |= {"search_params": {"params": {"ef": 32}}}
+EF = {"params": {"ef": 32}}
+SEARCH = {"limit": 10, "output_fields": ["id"], "search_params": EF, "timeout": TIMEOUT}
 QUERIES, THREADS, WRITERS, BATCH, FEW = sizing.QUERIES, 8, 3, 1_000, 50
 
 

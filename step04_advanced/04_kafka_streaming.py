@@ -21,6 +21,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from threading import Event
 
+from common import kafka_broker
 from common import kafka_topics as kafka
 from common import stream_commands as commands
 from common import stream_reports as reports
@@ -29,9 +30,9 @@ from common.change_messages import Batch, MessageReader
 from common.connection import Milvus, connect
 from common.display import expected_error, heading, left_out, quiet_pymilvus, run, say
 from common.filters import in_list
-from common.kafka_broker import broker
 from common.local_server import LocalServer, missing_reason
 from common.sample_changes import MAX_TITLE, poisoned_messages, sample_changes
+from common.settings import settings
 from common.streaming import Follower, StreamOptions, StreamStats
 from common.topic_state import Differences
 from common.workspace import OURS, workspace
@@ -301,7 +302,11 @@ def main(arguments: list[str] | None = None) -> None:
     if options.command:
         {"produce": produce, "consume": consume}[options.command](options)
         return
-    with broker(announce=say) as kafka_at, connect() as milvus:  # noqa: SIM117
+    reason = "" if settings().kafka_bootstrap else kafka_broker.missing_reason()
+    if reason:
+        left_out("all of it: KAFKA_BOOTSTRAP names no Kafka", reason)
+        return
+    with kafka_broker.broker(announce=say) as kafka_at, connect() as milvus:  # noqa: SIM117
         with workspace(milvus.client, *COLLECTIONS):
             give_lesson(milvus, kafka.client_config(kafka_at), options)
 

@@ -18,6 +18,7 @@ from common.benchmark_options import read_options
 from common.benchmark_report import RequestsFailed
 from common.benchmark_target import NoTarget, Target
 from common.connection import Milvus
+from common.load_generation import closed_loop
 from common.local_server import LocalServer
 from common.measuring import PairedRatio, paired_ratio
 from common.settings import Settings
@@ -29,6 +30,7 @@ from pymilvus import AsyncMilvusClient, DataType, MilvusClient
 
 IN_FLIGHT, BAR, MOST_PAIRS = 100, 0.95, 15
 HELD = ["--concurrency", "1", "8", "--runs", "2", "--seconds", "0.3", "--processes", "1"]
+LEAST = ["--concurrency", "2", "--runs", "1", "--seconds", "0.1", "--processes", "1"]
 SMALL = ["--rows", "2000", "--dimension", "16", "--queries", "50", *HELD]
 
 
@@ -257,7 +259,7 @@ def test_a_collection_of_somebody_is_only_read(
     milvus = films()
     before = state_of(milvus.client)
     where = ("--json", str(tmp_path / "mine.json"))
-    found = lesson.benchmark(milvus, options_of("--collection", "films", *HELD, *where))
+    found = lesson.benchmark(milvus, options_of("--collection", "films", *LEAST, *where))
     said = capsys.readouterr().out
     assert "400 rows of 8 dimensions in the collection films, L2" in " ".join(said.split())
     assert "not run: writes" in said
@@ -274,7 +276,7 @@ def test_a_collection_of_ours_may_be_written(
 ) -> None:
     milvus = films(properties=OURS)
     before = state_of(milvus.client)
-    options = options_of("--collection", "films", "--write-share", "0.3", *HELD)
+    options = options_of("--collection", "films", "--write-share", "0.3", *LEAST)
     target, _ = lesson.prepare(milvus, options)
     _, among, _ = lesson.measure_mixed(milvus, target, options)
     assert among.writes > 0
@@ -286,7 +288,7 @@ def test_failed_requests_are_a_failure(
     lesson: ModuleType, films: Callable[..., Milvus], tmp_path: Path
 ) -> None:
     flood = ["--rate", "5000", "--backlog", "2", "--json", str(tmp_path / "mine.json")]
-    options = options_of("--collection", "films", *HELD, *flood)
+    options = options_of("--collection", "films", *LEAST, *flood)
     with pytest.raises(RequestsFailed, match=r"requests failed: see the table") as caught:
         lesson.benchmark(films(), options)
     assert caught.value.exit_code == 1
@@ -372,27 +374,38 @@ def bare(large: SimpleNamespace) -> SimpleNamespace:
     return SimpleNamespace(rate=done / elapsed, work=work)
 
 
+def harness_alone() -> float:
+    """Processor seconds of the harness for a search that itself costs next to nothing."""
+    found = list(range(10))
+
+    async def search(number: int) -> list[int]:
+        await asyncio.sleep(0)
+        return found
+
+    begun = time.process_time()
+    load = asyncio.run(closed_loop(search, in_flight=IN_FLIGHT, seconds=0.3, queries=200))
+    return (time.process_time() - begun) / load.answered
+
+
 def test_the_harness_costs_nothing(lesson: ModuleType, large: SimpleNamespace) -> None:
     """In turns with a bare loop, 100 in flight: the median of five ratios is at least 0.95.
 
     Neighbours can halve a single rate. So where the median of five pairs is below the bar, five
-    more are measured, up to fifteen, and the median of all of them counts. The processor time for
-    a search must agree: the least of each, since others only add to it.
+    more are measured, up to fifteen, and the median of all of them counts. And what the harness
+    itself takes of the processor, which neighbours hardly touch, is at most 5 % of a search.
     """
-    loads, works = [], {"ours": [], "bare": []}
+    loads, works = [], []
 
     def ours() -> float:
-        begun = time.process_time()
         how = {"in_flight": IN_FLIGHT, "seconds": large.seconds}
         queries = len(large.target.queries)
         load = lesson.use_asyncio(large.milvus, large.target, queries=queries, **how)
-        works["ours"].append((time.process_time() - begun) / (load.answered + IN_FLIGHT))
         loads.append(load)
         return load.per_second
 
     def theirs() -> float:
         measured = bare(large)
-        works["bare"].append(measured.work)
+        works.append(measured.work)
         return measured.rate
 
     pairs, median = [], 0.0
@@ -401,11 +414,11 @@ def test_the_harness_costs_nothing(lesson: ModuleType, large: SimpleNamespace) -
         median = PairedRatio(tuple(pairs)).ratio
         rates = ", ".join(f"{a:,.0f}/{b:,.0f}" for a, b in pairs)
         print(f"ours/bare: {rates}; median {median:.3f}")
-    work = min(works["ours"]) / min(works["bare"])
+    share = harness_alone() / min(works)
     recall = min(large.target.recall(load.answers) for load in loads)
-    print(f"processor time for a search, ours/bare: {work:.3f}; recall {recall:.4f}")
+    print(f"of the processor time of a search: {share:.1%}; recall {recall:.4f}")
     assert median >= BAR
-    assert work <= 1.1
+    assert share <= 1 - BAR
     assert recall >= 0.95
     assert sum(load.failed for load in loads) == 0
     assert all(load.answered >= IN_FLIGHT for load in loads)

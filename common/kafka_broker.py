@@ -5,8 +5,9 @@
 
 It speaks Kafka's protocol over TCP, and it is not Apache Kafka: one process that holds all
 messages in memory and writes them to a file. Killed, it loses up to a second of what it has
-acknowledged; a rebalance can hang until `max.poll.interval.ms`; commits within a rebalance are
-(`group.instance.id`) keeps its group waiting. With KAFKA_BOOTSTRAP set, that Kafka is taken.
+acknowledged. Commits within a rebalance are refused. A rebalance hangs where a member leaves in the
+midst of it, and where one died that has no name of its own (`group.instance.id`). With
+KAFKA_BOOTSTRAP set, that Kafka is taken.
 """
 
 import contextlib

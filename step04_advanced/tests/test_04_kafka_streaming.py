@@ -151,7 +151,7 @@ def test_passes_as_a_process(passes_as_a_process: Callable[..., str]) -> None:
 
 
 def test_ctrl_c_leaves_nothing_behind(check_ctrl_c: Callable[[str], None]) -> None:
-    check_ctrl_c("2.")
+    check_ctrl_c("1.")  # its collections are there by then
 
 
 @pytest.mark.parametrize(

@@ -284,11 +284,11 @@ def show_open(figures: Sequence[Figures]) -> None:
     The first of the figures are those of a closed loop with as many in flight.
     """
     closed, *others = figures
-    columns = ("arrivals/s", "answered/s", "sent: p50", "p95", "arrived: p50", "p95", "p99")
+    columns = ("arrivals/s", "answered/s", "sent: p50", "p95", "arrived: p50", "p95")
     rows = []
     for each in figures:
         offered = each.way if each.offered is None else f"{each.offered:,.0f} ({each.way})"
-        times = *_cells(each.latency)[:2], *_cells(each.response)
+        times = *_cells(each.latency)[:2], *_cells(each.response)[:2]
         rows.append(
             (offered, f"{each.rate:,.0f}", *times, _recall(each.recall), f"{each.failed:,}")
         )
@@ -309,15 +309,16 @@ def show_open(figures: Sequence[Figures]) -> None:
     )
 
 
-def show_mixed(figures: Sequence[Figures]) -> None:
-    """Print mixed loads as a table."""
+def show_mixed(figures: Sequence[Figures], rows_written: int) -> None:
+    """Print mixed loads as a table; each write sends so many rows."""
     columns = ("requests", "searches/s", "p50", "p95", "recall", "writes/s", "p50", "p95", "failed")
     rows = []
     for each in figures:
         searches = f"{each.rate:,.0f}", *_cells(each.latency)[:2], _recall(each.recall)
         writes = f"{each.writes_per_second:,.1f}", *_cells(each.write)[:2]
         rows.append((each.way, *searches, *writes, f"{each.failed:,}"))
-    table(f"Reads and writes, {figures[0].in_flight} in flight", columns, rows)
+    title = f"Reads, and writes of {rows_written} rows, {figures[0].in_flight} in flight"
+    table(title, columns, rows)
 
 
 def show_errors(figures: Sequence[Figures]) -> int:

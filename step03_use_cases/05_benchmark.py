@@ -244,13 +244,13 @@ def measure_mixed(milvus: Milvus, target: Target, options: Options) -> list[Figu
         search, queries = search_with(client, target), len(target.queries)
         return closed_loop(search, queries=queries, write=write, **how)
 
-    among = f"{options.write_share:.0%} write {size} rows"
+    among = f"{options.write_share:.0%} writes"
     shares = {"searches before": 0.0, among: options.write_share, "searches after": 0.0}
     watched, figures = partial(watch, client=[psutil.Process()], server=server_of(milvus)), []
     for way, share in progress(shares.items(), "reads and writes", total=len(shares)):
         load = watched(partial(by_asyncio, milvus, partial(work, share=share)))
         figures.append(figures_of("mixed", way, target, [load]))
-    report.show_mixed(figures)
+    report.show_mixed(figures, size)
     return figures
 
 

@@ -153,7 +153,7 @@ def test_charts_and_tables(
     report.draw_closed([figures(), figures(in_flight=16)], "four", "closed")
     report.draw_open([closed, opened], "open")
     said = " ".join(capsys.readouterr().out.split())
-    assert "1,800 (150%) 1,200 25.0 ms 50.0 ms 300 ms 600 ms – 0.9900 0" in said
+    assert "1,800 (150%) 1,200 25.0 ms 50.0 ms 300 ms 600 ms 0.9900 0" in said
     assert "within 50.0 ms of the sending and within 600 ms of the arrival" in said
     assert "10% write, 8 in flight 0.50 100 1.0 MiB 1.50 300 3.0 MiB" in said
     assert "150%, 8 in flight" not in said

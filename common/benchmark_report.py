@@ -177,11 +177,11 @@ def _recall(value: float | None) -> str | None:
 
 def show_closed(figures: Sequence[Figures], title: str) -> None:
     """Print the closed loops as a table."""
-    columns = ("callers", "in flight", "searches/s", "of all runs", *_TIMES, "recall", "failed")
+    columns = ("callers", "in flight", "searches/s", "runs", *_TIMES, "recall", "failed")
     rows = []
     for each in figures:
         spread = Spread(each.rates)
-        runs = f"{spread.lowest:,.0f} to {spread.highest:,.0f}"
+        runs = f"{spread.lowest:,.0f}–{spread.highest:,.0f}"
         times = _cells(each.latency)
         rows.append((each.way, each.in_flight, f"{each.rate:,.0f}", runs, *times))
         rows[-1] += (_recall(each.recall), f"{each.failed:,}")

@@ -113,7 +113,7 @@ def test_nothing_is_shown_as_fast_where_all_failed(capsys: pytest.CaptureFixture
     report.show_targets([dead])
     assert report.show_errors([dead, figures()]) == 50
     said = capsys.readouterr().out
-    assert re.search(r"asyncio +8 +0 +0 to 0 +– +– +– +– +50\n", said)
+    assert re.search(r"asyncio +8 +0 +0–0 +– +– +– +– +50\n", said)
     assert "no answer" in said
     assert re.search(r"50 +gone", said)
     assert "against asyncio" not in said

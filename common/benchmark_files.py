@@ -195,7 +195,7 @@ def compare_benchmarks(old: Benchmark, new: Benchmark) -> list[Change]:
     if not found:
         raise BenchmarkFileError(f"{old.path} and {new.path} have no setting in common")
     columns = ("load, in flight", "searches/s", "ratio", "", "p95, ms", "recall", "failed")
-    table(f"{old.path.name} → {new.path.name}", columns, [_cells(each) for each in found])
+    table(f"{old.path} → {new.path}", columns, [_cells(each) for each in found])
     only = len(old.figures) + len(new.figures) - 2 * len(found)
     if only:
         say(f"{only} settings are in one of the files only, and left out.")

@@ -228,7 +228,7 @@ def measure_mixed(milvus: Milvus, target: Target, options: Options) -> list[Figu
     """Searches alone, with writes among them, and alone again."""
     heading("4. Reads and writes")
     if not options.write_share:
-        left_out("writes", "a collection that is there is only read unless --write-share says so")
+        left_out("writes", "nothing is written unless --write-share says so")
         return []
     in_flight = options.concurrency[len(options.concurrency) // 2]
     rows, size = target.rows, min(options.write_rows, len(target.rows))

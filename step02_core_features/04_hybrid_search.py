@@ -11,13 +11,13 @@ Needs: any Milvus (Milvus Lite by default)
 Read:  docs/en/step02_core_features.md#hybrid-search
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import pairwise
 
 from common import filter_effects as effects
+from common import hybrid_options
 from common.connection import Milvus, connect
 from common.display import heading, left_out, quiet_pymilvus, run, say, table
 from common.filters import where
@@ -33,10 +33,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 COLLECTIONS = tuple(f"step02_hybrid_{x}" for x in ("shop", "indexed", "graph", "many"))
 SHOP, INDEXED, GRAPH, MANY = COLLECTIONS
-ROWS, SERVER_ROWS, MANY_ROWS, QUERIES, REPEAT = 10_000, 20_000, 17_000, 50, 24
-QUICK = {"rows": 3_000, "repeat": 4}
-MOST_HITS = 16_384  # that a server returns of one search
-M, EFS = 8, (16, 128)  # of HNSW
+QUERIES, MOST_HITS = 50, hybrid_options.MOST_HITS
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.06, 0.08, 0.1, 0.3, 1.0)
 TIMEOUT = 120.0  # seconds; without one, pymilvus repeats a failing call for minutes
 FLAT = {"index_type": "FLAT", "metric_type": "COSINE"}
@@ -47,21 +44,18 @@ SCALAR = {  # for each field the index types to try, the best for it first
     "category": ("BITMAP",),
 }
 
+Rows = Iterable[dict]
 Found = list[tuple[str, list[int], list[int]]]  # the question, Milvus' ids and the true ones
 FILTERS: dict[str, dict[str, Callable[[Product], bool]]] = {  # each with its meaning in Python
     "FLAT": {  # on every Milvus
         "cents >= 2000 and cents < 5000": lambda p: 2000 <= p.cents < 5000,
-        'not (brand == "Aalto" or cents > 4500)': (
-            lambda p: not (p.brand == "Aalto" or p.cents > 4500)
-        ),
+        'not (brand == "Aalto" or cents > 4500)': lambda p: p.brand != "Aalto" and p.cents <= 4500,
         'brand in ["Aalto", "한빛"]': lambda p: p.brand in ("Aalto", "한빛"),
         'category not in ["lamp", "rug"]': lambda p: p.category not in ("lamp", "rug"),
         'title like "Wool m%"': lambda p: p.title.startswith("Wool m"),
         'details["watt"] <= 10': lambda p: p.watt is not None and p.watt <= 10,
         'details["size"]["width"] > 80': lambda p: p.width is not None and p.width > 80,
-        '(exists details["watt"]) and details["watt"] != 7': (
-            lambda p: p.watt is not None and p.watt != 7
-        ),
+        '(exists details["watt"]) and details["watt"] != 7': lambda p: p.watt not in (None, 7),
         'json_contains(details["ports"], "HDMI")': lambda p: "HDMI" in p.ports,
         'ARRAY_CONTAINS(tags, "gift")': lambda p: "gift" in p.tags,
         'ARRAY_CONTAINS_ANY(tags, ["gift", "sale"])': lambda p: bool({"gift", "sale"} & {*p.tags}),
@@ -80,12 +74,7 @@ FILTERS: dict[str, dict[str, Callable[[Product], bool]]] = {  # each with its me
 
 
 def make(
-    client: MilvusClient,
-    name: str,
-    dimension: int,
-    fields: dict,
-    rows: Iterable[dict],
-    **indexes: dict,
+    client: MilvusClient, name: str, dimension: int, fields: dict, rows: Rows, **indexes: dict
 ) -> int:
     """Make and fill a collection, FLAT or sealed and with these indexes: the number of rows."""
     schema = client.create_schema()
@@ -132,8 +121,7 @@ def use_filters(milvus: Milvus, shop: Shop) -> Found:
     heading("2. The filter language")
     found: Found = []
     for feature, filters in FILTERS.items():
-        able = milvus.can(feature)
-        if not able:
+        if not (able := milvus.can(feature)):
             left_out(", ".join(filters), able.reason)
             continue
         for condition, means in filters.items():
@@ -158,8 +146,7 @@ def keep_text(milvus: Milvus, shop: Shop) -> list[tuple[str, int | None, int, in
     rows = [(text, "error" if a is None else a, b, c) for text, a, b, c in found]
     table("Products of this title", ("typed", "f-string", "where()", "Python"), rows)
     say(f"where() writes the last one as {where('title == {text}', text=pose)}")
-    able = milvus.can("filter_templates")
-    if able:
+    if able := milvus.can("filter_templates"):
         templated = ask(milvus.client, "title == {text}", filter_params={"text": pose})
         say(f"Milvus fills the template itself: {len(templated)} products.")
     else:
@@ -199,7 +186,7 @@ def compare_twins(client: MilvusClient, shop: Shop, calls: int) -> list[effects.
     return found
 
 
-def build_graph(milvus: Milvus, data: VectorSet, m: int = M) -> int:
+def build_graph(milvus: Milvus, data: VectorSet, m: int = hybrid_options.M) -> int:
     """Store vectors under HNSW, each with a rank in random order: rank < n lets n rows through."""
     heading("5. Selectivity")
     pairs = zip(effects.ranks(len(data.vectors)).tolist(), data.vectors, strict=True)
@@ -221,16 +208,13 @@ def try_selectivity(
         return [[hit["id"] for hit in hits] for hits in answers]
 
     ways = {f"ef={ef}": {"params": {"ef": ef}} for ef in efs}
-    able = milvus.can("iterative_filter")
-    if able:
+    if able := milvus.can("iterative_filter"):
         ways["iterative filtering"] = {"params": {"ef": efs[-1]}, "hints": "iterative_filter"}
     else:
         left_out("iterative filtering (hints: iterative_filter)", able.reason)
     points = effects.measure_selectivity(search, data, ways, SHARES, repeat)
     effects.show_selectivity(milvus.label, points, threshold=milvus.kind != "lite")
-    say(
-        "Fewer than 10 hits: the rows are there and pass the filter, the graph does not reach them."
-    )
+    say("Fewer than 10 hits: such rows are there, and the graph does not reach them.")
     return points
 
 
@@ -293,34 +277,12 @@ def iterate(client: MilvusClient, data: VectorSet) -> list[tuple[int, float]]:
     return found
 
 
-def read_options(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of the command line, checked."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    add, default = parser.add_argument, "(default: %(default)s)"
-    add("--rows", type=int, help=f"to measure with (default: {ROWS}; on a server {SERVER_ROWS})")
-    add("--many", type=int, default=MANY_ROWS, help=f"rows to iterate over {default}")
-    add("--ef", type=int, nargs="+", default=EFS, help=f"of HNSW, to compare {default}")
-    add("--m", type=int, default=M, help=f"links of a row in HNSW {default}")
-    add("--repeat", type=int, default=REPEAT, help=f"searches to time {default}")
-    add("--quick", action="store_true", help=", ".join(f"{n} {what}" for what, n in QUICK.items()))
-    options = parser.parse_args(arguments)
-    if options.quick:
-        vars(options).update(QUICK)
-    if options.rows is not None and not 2_000 <= options.rows <= 1_000_000:
-        parser.error("--rows is 2000 to 1000000: a server builds no graph for fewer than 1,024")
-    if options.many <= MOST_HITS or options.repeat < 1:
-        parser.error(f"--many is over {MOST_HITS}, --repeat 1 or more")
-    if not 2 <= options.m <= 2_048 or min(options.ef) < 10:
-        parser.error("--m is 2 to 2048, each --ef 10 or more")
-    return options
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Give the lesson."""
-    options = read_options(arguments)
+    options = hybrid_options.read_options(__doc__.split("\n\n")[0], arguments)
     with connect() as milvus, workspace(milvus.client, *COLLECTIONS):
         client = milvus.client
-        rows = options.rows or (ROWS if milvus.kind == "lite" else SERVER_ROWS)
+        rows = hybrid_options.rows_for(milvus, options)
         shop = draw_shop(rows, 16, queries=1)
         open_shop(milvus, shop)
         use_filters(milvus, shop)

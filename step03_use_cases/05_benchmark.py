@@ -97,7 +97,7 @@ def prepare(milvus: Milvus, options: Options) -> tuple[Target, Latencies]:
         how |= {"timeout": options.timeout, "field": options.field, "asked": options.asked}
         how |= {"writes": options.write_share > 0, "seed": options.seed}
         how |= {"most": options.rows} if options.rows else {}
-        target = existing_target(client, options.collection, **how)
+        target = existing_target(milvus, options.collection, **how)
         say(f"{target.title}, {target.sample.metric}. Milvus: {milvus.label}.")
         if not target.complete:
             reason = "it has more rows than are fetched for the true neighbours; raise --rows"

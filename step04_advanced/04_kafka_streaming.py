@@ -44,8 +44,7 @@ COMMIT_FIRST, COMMIT_LAST, AS_THEY_COME, KEPT, KILLED, SHARED = COLLECTIONS = tu
     f"step04_streaming_{name}"
     for name in ("commit_first", "commit_last", "as_they_come", "kept", "killed", "shared")
 )
-MESSAGES, QUICK_MESSAGES, POISONED, DIMENSION, PARTITIONS = 5_000, 1_000, 50, 32, 3
-KILLS, STARTS = 3, 3
+STARTS = 3
 NAIVE_BATCH, SMALL_BATCH, BATCHES = 200, 100, (10, 100, 1_000)
 AWAY = 2.0  # seconds until Milvus is started again, which takes some seconds more
 SILENCE = 6.0  # seconds that consumers of sections 5 and 6 may let pass between two polls
@@ -276,29 +275,9 @@ def consume(options: argparse.Namespace) -> None:
     say(reports.progress_line(stats))
 
 
-def read_options(arguments: list[str] | None) -> argparse.Namespace:
-    """The options, checked."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    for name, default, least, what in (
-        ("messages", MESSAGES, QUICK_MESSAGES, "of the topic"),
-        ("poisoned", POISONED, 9, "messages beside them"),
-        ("partitions", PARTITIONS, 2, "of the topic"),
-        ("dimension", DIMENSION, 2, "of the vectors"),
-        ("kills", KILLS, 1, "of the consumer"),
-    ):
-        commands.add_number(parser, f"--{name}", default, least, what)
-    quick = {"action": "store_true", "help": f"{QUICK_MESSAGES} messages, one kill, no outage"}
-    parser.add_argument("--quick", **quick)
-    commands.add_commands(parser)
-    options = parser.parse_args(arguments)
-    if options.quick:
-        options.messages, options.kills = QUICK_MESSAGES, 1
-    return options
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Give the lesson, or produce, or consume."""
-    options = read_options(arguments)
+    options = commands.read_options(__doc__.split("\n\n")[0], arguments)
     if options.command:
         {"produce": produce, "consume": consume}[options.command](options)
         return

@@ -470,7 +470,9 @@ def _program(path: Path, call: tuple[str, ...], arguments: tuple[str, ...]) -> l
     """What is wrong with the arguments of a script or module, as its own --help tells."""
     if not path.is_file():
         return [f"there is no {path.relative_to(PROJECT_ROOT)}"]
-    if not re.search(r"argparse|\boptions = .*parse\(", path.read_text(encoding="utf-8")):
+    if not re.search(
+        r"argparse|\boptions = .*(parse|read_options)\(", path.read_text(encoding="utf-8")
+    ):
         return [f"{path.name} has no options, not even --help"]
     if path == PROJECT_ROOT / "common" / "tour.py":
         arguments = (*arguments, "--list")  # it refuses a step or script that does not exist

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from common.benchmark_target import NoTarget, Target, existing_target, target_of
 from common.connection import Milvus
@@ -88,8 +87,6 @@ def make(milvus: Milvus) -> Callable[..., MilvusClient]:
             {"code": f"row {n}", "price": n, "picture": vector} for n, vector in enumerate(VECTORS)
         ]
         client.insert(NAME, rows, timeout=60)
-        if index:
-            client.query(NAME, filter="price >= 0", limit=1, consistency_level="Strong", timeout=60)
         return client
 
     return make_collection
@@ -101,10 +98,10 @@ def all_rows(client: MilvusClient) -> dict[str, list[float]]:
     return {row["code"]: list(row["picture"]) for row in found}
 
 
-def test_a_collection_of_somebody_else(make: Callable[..., MilvusClient]) -> None:
+def test_a_collection_of_somebody_else(make: Callable[..., MilvusClient], milvus: Milvus) -> None:
     client = make()
     before = all_rows(client), client.describe_collection(NAME)
-    target = existing_target(client, NAME, **HOW)
+    target = existing_target(milvus, NAME, **HOW)
     assert target.complete
     assert target.sample.metric == "L2"
     assert target.request["anns_field"] == "picture"
@@ -123,27 +120,27 @@ def test_a_collection_of_somebody_else(make: Callable[..., MilvusClient]) -> Non
     assert (all_rows(client), client.describe_collection(NAME)) == before
 
     with pytest.raises(NoTarget, match="was not made by a script of this project"):
-        existing_target(client, NAME, **HOW, writes=True)
+        existing_target(milvus, NAME, **HOW, writes=True)
     with pytest.raises(NoTarget, match="no field 'price' of FLOAT_VECTOR: --field is one of pict"):
-        existing_target(client, NAME, **HOW, field="price")
-    few = existing_target(client, NAME, **HOW, most=100)
+        existing_target(milvus, NAME, **HOW, field="price")
+    few = existing_target(milvus, NAME, **HOW, most=100)
     assert not few.complete
     assert len(few.keys) == 100
     asked = VectorFile(VECTORS[:5])
-    assert existing_target(client, NAME, **HOW, asked=asked).queries == pytest.approx(VECTORS[:5])
+    assert existing_target(milvus, NAME, **HOW, asked=asked).queries == pytest.approx(VECTORS[:5])
     with pytest.raises(VectorFileError, match="4 dimensions and those of the collection 8"):
-        existing_target(client, NAME, **HOW, asked=VectorFile(VECTORS[:5, :4]))
+        existing_target(milvus, NAME, **HOW, asked=VectorFile(VECTORS[:5, :4]))
     with pytest.raises(NoTarget, match="has too few rows: 300"):
-        existing_target(client, NAME, **{**HOW, "k": 301})
+        existing_target(milvus, NAME, **{**HOW, "k": 301})
     client.release_collection(NAME, timeout=60)
     with pytest.raises(NoTarget, match="is not loaded, and a benchmark changes nothing"):
-        existing_target(client, NAME, **HOW)
+        existing_target(milvus, NAME, **HOW)
     assert client.get_load_state(NAME, timeout=60)["state"].name == "NotLoad"
 
 
-def test_rows_to_write_again_are_whole(make: Callable[..., MilvusClient]) -> None:
+def test_rows_to_write_again_are_whole(make: Callable[..., MilvusClient], milvus: Milvus) -> None:
     client = make("COSINE", properties=OURS)
-    target = existing_target(client, NAME, **HOW, writes=True)
+    target = existing_target(milvus, NAME, **HOW, writes=True)
     assert len(target.rows) == 300
     assert {row["code"]: row["price"] for row in target.rows} == {f"row {n}": n for n in range(300)}
     client.upsert(NAME, list(target.rows[:20]), timeout=60)
@@ -152,9 +149,9 @@ def test_rows_to_write_again_are_whole(make: Callable[..., MilvusClient]) -> Non
     }
 
 
-def test_what_cannot_be_measured(make: Callable[..., MilvusClient], tmp_path: Path) -> None:
-    client = make(index=False)
+def test_what_cannot_be_measured(make: Callable[..., MilvusClient], milvus: Milvus) -> None:
+    make(index=False)
     with pytest.raises(NoTarget, match="there is no collection 'nowhere'"):
-        existing_target(client, "nowhere", **HOW)
+        existing_target(milvus, "nowhere", **HOW)
     with pytest.raises(NoTarget, match="the field 'picture' of the collection"):
-        existing_target(client, NAME, **HOW)
+        existing_target(milvus, NAME, **HOW)

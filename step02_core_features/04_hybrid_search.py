@@ -281,20 +281,19 @@ def main(arguments: list[str] | None = None) -> None:
     """Give the lesson."""
     options = hybrid_options.read_options(__doc__.split("\n\n")[0], arguments)
     with connect() as milvus, workspace(milvus.client, *COLLECTIONS):
-        client = milvus.client
         rows = hybrid_options.rows_for(milvus, options)
         shop = draw_shop(rows, 16, queries=1)
         open_shop(milvus, shop)
         use_filters(milvus, shop)
         keep_text(milvus, shop)
         build_twin(milvus, shop)
-        compare_twins(client, shop, max(2, options.repeat // 4))
+        compare_twins(milvus.client, shop, max(2, options.repeat // 4))
         data = vector_set(None, rows=rows, dimension=64, queries=QUERIES)
         build_graph(milvus, data, options.m)
         try_selectivity(milvus, data, list(options.ef), options.repeat)
         search_groups(milvus, shop)
-        search_range(client, shop)
-        iterate(client, vector_set(None, rows=options.many, dimension=8, queries=1))
+        search_range(milvus.client, shop)
+        iterate(milvus.client, vector_set(None, rows=options.many, dimension=8, queries=1))
 
 
 if __name__ == "__main__":

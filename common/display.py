@@ -15,6 +15,7 @@ import math
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -321,8 +322,30 @@ def _describe_chart(figure: "Figure", name: str) -> tuple[str, str]:
 def quiet_pymilvus() -> Iterator[None]:
     """Keep pymilvus from logging the traceback of an error that a lesson provokes on purpose.
 
-    Milvus Lite, which runs in the same process, logs the same error from its own side.
+    Milvus Lite, which runs in the same process, logs the same error from its own side. Several
+    threads may ask for quiet at once: the last to leave puts the levels back.
     """
+    with _quiet_lock:
+        if not _quiet:
+            _quiet.update(_silence())
+        _askers.append(None)
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _askers.pop()
+            if not _askers:
+                for logger, level in _quiet.items():
+                    logger.setLevel(level)
+                _quiet.clear()
+
+
+_quiet_lock, _askers = threading.Lock(), []
+_quiet: dict[logging.Logger, int] = {}  # the levels to put back
+
+
+def _silence() -> dict[logging.Logger, int]:
+    """Silence the loggers of pymilvus and Milvus Lite; the levels that they had."""
     roots = ("pymilvus", "milvus_lite")
     # pymilvus gives several of its loggers a level of their own, so its root alone will not do.
     below = [n for n in logging.root.manager.loggerDict if n.startswith("pymilvus.")]
@@ -330,11 +353,7 @@ def quiet_pymilvus() -> Iterator[None]:
     for logger, level in levels.items():
         if level != logging.NOTSET or logger.name in roots:
             logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
+    return levels
 
 
 def run(main: Callable[[], int | None]) -> int:

@@ -249,6 +249,18 @@ def test_an_error_is_one_line(error, line):
     assert display.error_line(error) == line
 
 
+def test_quiet_pymilvus_in_several_threads_puts_the_levels_back():
+    logger = logging.getLogger("pymilvus.decorators")
+    before = logger.getEffectiveLevel()
+    first, second = display.quiet_pymilvus(), display.quiet_pymilvus()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # not the order in which they came
+    assert logger.getEffectiveLevel() == logging.CRITICAL
+    second.__exit__(None, None, None)
+    assert logger.getEffectiveLevel() == before < logging.CRITICAL
+
+
 def test_quiet_pymilvus_silences_every_logger_and_puts_them_back(tmp_path):
     from pymilvus import MilvusClient  # noqa: F401  sets the levels of its loggers
 

@@ -46,8 +46,8 @@ LONG = '''
     from common.display import run
 
     def main():
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             time.sleep(60)
         finally:
             print("cleaning", flush=True)

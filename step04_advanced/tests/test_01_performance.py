@@ -163,9 +163,9 @@ def test_clients_and_callers(lesson: ModuleType, stored: Milvus, sample: VectorS
 
 
 def test_requests_of_many_queries(lesson: ModuleType, stored: Milvus, sample: VectorSet) -> None:
-    rates, same = lesson.ask_in_batches(stored.client, sample, SIZES)
+    rates, same = lesson.ask_in_batches(stored.client, sample, SIZES._replace(rounds=5))
     assert same
-    assert gain_of(rates, "requests of 100", "requests of 1").pairs.ratio > 2
+    assert gain_of(rates, "requests of 100", "requests of 1").pairs.ratio > 1
     hits = stored.client.search(lesson.MAIN, data=sample.queries[:100], **lesson.SEARCH)
     assert sample.recall([[hit["id"] for hit in found] for found in hits], slice(100)).mean() > 0.95
 

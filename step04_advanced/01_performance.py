@@ -42,9 +42,8 @@ import numpy as np
 from pymilvus import AsyncMilvusClient, DataType, MilvusClient
 
 MAIN, INGEST, HALF, BULK = (f"step04_performance{s}" for s in ("", "_ingest", "_half", "_bulk"))
-HNSW = ("HNSW", {"M": 16, "efConstruction": 200})
+HNSW, EF = ("HNSW", {"M": 16, "efConstruction": 200}), {"params": {"ef": 32}}
 TIMEOUT = 60.0  # seconds; without one, pymilvus repeats a failing call for minutes
-EF = {"params": {"ef": 32}}
 SEARCH = {"limit": 10, "output_fields": ["id"], "search_params": EF, "timeout": TIMEOUT}
 QUERIES, THREADS, WRITERS, BATCH, FEW = sizing.QUERIES, 8, 3, 1_000, 50
 
@@ -69,6 +68,7 @@ def ways_to_insert(client: MilvusClient, sample: VectorSet, rows: int) -> dict[s
         "lists, 100 a request": (partial(loop, lists, 100), every),
         "lists, 1,000 a request": (partial(loop, lists, BATCH), every),
         "NumPy rows, 1,000 a request": (partial(loop, arrays, BATCH), every),
+        "NumPy rows, 5,000 a request": (partial(loop, arrays, 5_000), every),
         "load_rows(), NumPy rows": (partial(load_rows, client, INGEST, arrays), every),
         f"{WRITERS} writers, NumPy rows": (write_at_once, every),
     }
